@@ -1,7 +1,7 @@
 """The settings of one agent: defaults, `MIGSVC_*` environment variables, and the limits with their reasons.
 
-Every field can be set as `MIGSVC_<FIELD NAME IN CAPITALS>`; limits as `MIGSVC_LIMITS_<NAME>`. Arguments of
-`migsvc serve` win over the environment, which wins over the defaults.
+Every field can be set as `MIGSVC_<FIELD NAME IN CAPITALS>`. Arguments of `migsvc serve` win over the environment,
+which wins over the defaults.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 ENV_PREFIX = "MIGSVC_"
 """Prefix of every environment variable that the agent reads."""
-
-LIMITS_PREFIX = "LIMITS_"
-"""Second prefix of the variables that set a field of `Limits`."""
 
 TOKEN_MIN_CHARS = 16
 """A bearer token shorter than this can be guessed over the network; 16 characters of hex are 64 bits."""
@@ -43,20 +40,17 @@ class Limits(BaseModel):
     max_vm_create_body_bytes: int = Field(
         default=32 << 20, ge=1024, description="flat images travel base64 in the JSON body, which is held in memory"
     )
-    max_upload_bytes: int = Field(
+    max_snapshot_bytes: int = Field(
         default=65 << 30, ge=1 << 16, description="the largest RAM a VM may have (64 GiB) and its records"
     )
     max_vms: int = Field(default=64, ge=1, description="one process each; past this the machine swaps, not serves")
-    max_total_ram_bytes: int = Field(
-        default=64 << 30, ge=1 << 20, description="sum over all VMs; a memfd that cannot be backed kills its worker"
+    max_ram_bytes: int = Field(
+        default=64 << 30, ge=1 << 16, description="RAM of one VM; the bound of the stream format's memory map"
     )
     max_snapshots: int = Field(default=10_000, ge=1, description="rows; the disk fills much earlier")
     max_peers: int = Field(default=1_000, ge=1, description="rows; a list of hosts, not a directory service")
-    max_outgoing_migrations: int = Field(
-        default=4, ge=1, description="at once from this host; they share one link, more only lengthens each downtime"
-    )
-    max_incoming_migrations: int = Field(
-        default=4, ge=1, description="at once to this host; each holds a second copy of a VM's RAM"
+    max_migrations: int = Field(
+        default=4, ge=1, description="at once in each direction; they share one link, more only lengthens each downtime"
     )
     max_page_items: int = Field(default=500, ge=1, description="items in one page of a list; a page is held in memory")
     max_step_instructions: int = Field(
@@ -65,18 +59,8 @@ class Limits(BaseModel):
     max_console_chunk_bytes: int = Field(default=1 << 20, ge=1024, description="one console answer is held in memory")
     max_console_wait_s: float = Field(default=30.0, ge=0, description="long poll; proxies commonly cut at 60 s")
     max_event_streams: int = Field(default=256, ge=1, description="open SSE streams; each holds a socket and a task")
-    max_events_per_migration: int = Field(
-        default=10_000, ge=100, description="rows of one migration; progress comes at most once a second"
-    )
     max_idempotency_keys: int = Field(default=100_000, ge=10, description="rows; the oldest go")
     idempotency_ttl_s: float = Field(default=86_400.0, ge=60, description="a client has given up by then")
-    worker_start_timeout_s: float = Field(default=20.0, gt=0, description="an interpreter start takes 1-3 s when busy")
-    worker_call_timeout_s: float = Field(default=30.0, gt=0, description="a worker answers between slices, within ms")
-    peer_connect_timeout_s: float = Field(default=5.0, gt=0, description="a host that takes longer is not reachable")
-    peer_idle_timeout_s: float = Field(default=30.0, gt=0, description="no byte for this long ends the connection")
-    handover_retry_s: float = Field(
-        default=0.5, gt=0, description="pause between two tries to ask or tell the other host after a broken handover"
-    )
     graceful_shutdown_s: float = Field(default=5.0, ge=0, description="then open HTTP requests are cut")
 
 
@@ -96,10 +80,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Settings(BaseModel):
+class Settings(Limits):
     """The settings of one agent. Build with `Settings()` in tests, `Settings.from_env()` in programs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address of the HTTP API")
     port: int = Field(default=7700, ge=0, le=65535, description="port of the HTTP API; 0: the system chooses")
@@ -120,7 +102,6 @@ class Settings(BaseModel):
     )
     paced: bool = Field(default=True, description="an idle guest's virtual time does not outrun real time")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
-    limits: Limits = Field(default_factory=Limits, description="bounds, each with its reason")
     test_stall: str | None = Field(
         default=None,
         pattern=r"^(source|destination):[a-z_]+:[0-9]+(\.[0-9]+)?$",
@@ -150,10 +131,10 @@ class Settings(BaseModel):
         Raises:
             ConfigError: a value is refused; every refused one is listed.
         """
-        read, limits = _read_environment(os.environ if environ is None else environ, cls)
-        values: dict[str, Any] = {**read, **{key: value for key, value in overrides.items() if value is not None}}
-        if limits:
-            values["limits"] = limits
+        found = os.environ if environ is None else environ
+        names = {field: ENV_PREFIX + field.upper() for field in cls.model_fields}
+        values: dict[str, Any] = {field: found[name] for field, name in names.items() if found.get(name)}
+        values.update({key: value for key, value in overrides.items() if value is not None})
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -203,24 +184,11 @@ def _host_name() -> str:
     return name if name.isascii() and name else "host"
 
 
-def _read_environment(environ: Mapping[str, str], cls: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split `MIGSVC_*` variables into settings and limits; others (`MIGSVC_SERVER` of the CLI) are not ours."""
-    values: dict[str, str] = {}
-    limits: dict[str, str] = {}
-    for field in cls.model_fields:
-        if field != "limits" and (text := environ.get(ENV_PREFIX + field.upper())):
-            values[field] = text
-    for field in Limits.model_fields:
-        if text := environ.get(ENV_PREFIX + LIMITS_PREFIX + field.upper()):
-            limits[field] = text
-    return values, limits
-
-
 def _explain(error: ValidationError) -> str:
     """Turn pydantic's report into one line per setting."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{where} ({ENV_PREFIX}{where.upper().replace('.', '_')}): {message}" if where else message)
+        lines.append(f"{where} ({ENV_PREFIX}{where.upper()}): {message}" if where else message)
     return "; ".join(lines)
