@@ -52,12 +52,6 @@ class Limits(BaseModel):
     max_migrations: int = Field(
         default=4, ge=1, description="at once in each direction; they share one link, more only lengthens each downtime"
     )
-    max_page_items: int = Field(default=500, ge=1, description="items in one page of a list; a page is held in memory")
-    max_step_instructions: int = Field(
-        default=10_000_000, ge=1, description="one step request: the call waits for tens of seconds of emulation"
-    )
-    max_console_chunk_bytes: int = Field(default=1 << 20, ge=1024, description="one console answer is held in memory")
-    max_console_wait_s: float = Field(default=30.0, ge=0, description="long poll; proxies commonly cut at 60 s")
     max_event_streams: int = Field(default=256, ge=1, description="open SSE streams; each holds a socket and a task")
     max_idempotency_keys: int = Field(default=100_000, ge=10, description="rows; the oldest go")
     idempotency_ttl_s: float = Field(default=86_400.0, ge=60, description="a client has given up by then")
