@@ -1,0 +1,1 @@
+"""The catalogue's Alembic environment, shipped inside the package."""

@@ -1,0 +1,1 @@
+"""The steps of the catalogue's schema, oldest first."""
