@@ -1,0 +1,1 @@
+"""KVM x86 state as Pydantic models with exact binary layouts, and the rules on it. No I/O, no clock."""
