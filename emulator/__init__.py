@@ -1,0 +1,1 @@
+"""An x86 machine exact at every instruction boundary: CPU core, System Management Mode, devices, guests."""
