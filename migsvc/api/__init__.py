@@ -1,0 +1,4 @@
+"""The HTTP API: thin routes over `migsvc.service`, problem documents, OpenAPI. No decisions are made here.
+
+`ROUTERS` lists every router; `migsvc.app.create_app` mounts them. `errors.py` alone knows status codes of errors.
+"""

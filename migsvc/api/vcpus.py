@@ -1,0 +1,142 @@
+"""Routes of /v1/vms/{vm}/vcpus/{n}/state: the architectural state of one vCPU, as JSON or MessagePack.
+
+The MessagePack form is what travels between hosts: section name -> raw UAPI struct, with the schema version. The
+JSON form is for people and scripts: every field by its kernel name, 64-bit values as "0x…" strings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgpack
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import ValidationError
+
+from migsvc.api.docs import Responses, errors_of
+from migsvc.api.errors import ApiProblem, listed
+from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, unpack, wanted_type
+from migsvc.api.params import IfMatch, Svc, VmRef, require_match
+from schemas.errors import SchemaError
+from schemas.state import SCHEMA_VERSION, VcpuState, sections_digest
+
+router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"])
+
+VcpuIndex = Annotated[
+    int, Path(ge=0, le=4095, description="index of the vCPU", openapi_examples={"first": {"value": 0}})
+]
+
+_SCHEMA = {"$ref": "#/components/schemas/VcpuState"}
+_BINARY = {"schema": {"type": "string", "format": "binary", "description": "map: schema_version, index, sections"}}
+_EXAMPLE: dict[str, Any] = {"index": 0, "regs": {"rip": "0x0000000000008042"}}
+_ANSWER: Responses = {
+    200: {
+        "description": "the state; the ETag is its digest",
+        "content": {JSON: {"schema": _SCHEMA, "example": _EXAMPLE}, MSGPACK: _BINARY},
+        "headers": {"ETag": {"description": "digest of the state", "schema": {"type": "string"}}},
+    }
+}
+
+
+def state_etag(state: VcpuState) -> str:
+    """Return the strong ETag of a state: the digest of all its sections."""
+    return f'"{sections_digest(state.to_sections()).hex()}"'
+
+
+def _answer(state: VcpuState, media_type: str) -> Response:
+    if media_type == MSGPACK:
+        document = {"schema_version": SCHEMA_VERSION, "index": state.index, "sections": state.to_sections()}
+        body: bytes = msgpack.packb(document)
+    else:
+        body = state.model_dump_json().encode()
+    headers = {"ETag": state_etag(state), "Cache-Control": "no-store", "Vary": "Accept"}
+    return Response(body, headers=headers, media_type=media_type)
+
+
+@router.get(
+    "",
+    operation_id="getVcpuState",
+    summary="Read the state of a vCPU",
+    response_class=Response,
+    responses={
+        **_ANSWER,
+        **errors_of(
+            *("not-found", "not-acceptable", "conflict", "not-owner", "invalid-request", "worker-failed", "not-ready")
+        ),
+    },
+)
+async def get_vcpu_state(
+    services: Svc, vm: VmRef, vcpu: VcpuIndex, accept: Annotated[str, Header(max_length=1024)] = "*/*"
+) -> Response:
+    """Return the state at the present instruction boundary; a running VM is held for a moment."""
+    media_type = wanted_type(accept)
+    return _answer(await services.vms.get_state(vm, vcpu), media_type)
+
+
+@router.put(
+    "",
+    operation_id="putVcpuState",
+    summary="Replace the state of a vCPU",
+    response_class=Response,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": _SCHEMA, "example": _EXAMPLE}, MSGPACK: _BINARY},
+        }
+    },
+    responses={
+        **_ANSWER,
+        **errors_of(
+            *("not-found", "not-acceptable", "conflict", "not-owner", "precondition-failed", "body-too-large"),
+            *("unsupported-media-type", "invalid-request", "illegal-state", "incompatible", "worker-failed"),
+            *("bad-request", "not-ready"),
+        ),
+    },
+)
+async def put_vcpu_state(
+    services: Svc,
+    request: Request,
+    vm: VmRef,
+    vcpu: VcpuIndex,
+    accept: Annotated[str, Header(max_length=1024)] = "*/*",
+    if_match: IfMatch = None,
+) -> Response:
+    """Replace all of the state of a paused VM's vCPU. Illegal state is refused with every finding, nothing applied."""
+    media_type = wanted_type(accept)
+    state = parse_state(await request.body(), content_type_of(request.headers.get("content-type")), vcpu)
+    if if_match is not None:
+        require_match(if_match, state_etag(await services.vms.get_state(vm, vcpu)))
+    return _answer(await services.vms.put_state(vm, vcpu, state), media_type)
+
+
+def parse_state(body: bytes, media_type: str, vcpu: int) -> VcpuState:
+    """Read a state of either form.
+
+    Raises:
+        ApiProblem: invalid-request, with every place that does not fit.
+    """
+    try:
+        state = VcpuState.model_validate_json(body) if media_type == JSON else _from_msgpack(body)
+    except ValidationError as error:
+        raise ApiProblem(
+            "invalid-request", "the state does not fit the schema", errors=listed(error.errors())
+        ) from error
+    except SchemaError as error:
+        found = [{"where": p.where, "message": p.message, "kind": "section"} for p in error.problems]
+        raise ApiProblem("invalid-request", "the state does not fit the schema", errors=found[:100]) from error
+    if state.index != vcpu:
+        raise ApiProblem("invalid-request", f"the state is of vCPU {state.index}, the path names vCPU {vcpu}")
+    return state
+
+
+def _from_msgpack(body: bytes) -> VcpuState:
+    document = unpack(body)
+    if not isinstance(document, dict) or set(document) != {"schema_version", "index", "sections"}:
+        raise ApiProblem("invalid-request", "the map must have schema_version, index and sections, nothing else")
+    index, sections = document["index"], document["sections"]
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise ApiProblem("invalid-request", f"schema_version must be {SCHEMA_VERSION}")
+    if not isinstance(index, int) or isinstance(index, bool):
+        raise ApiProblem("invalid-request", "index must be an integer")
+    if not isinstance(sections, dict) or not all(isinstance(raw, bytes) for raw in sections.values()):
+        raise ApiProblem("invalid-request", "sections must map names to binary values")
+    return VcpuState.from_sections(sections, index=index)

@@ -1,0 +1,25 @@
+"""`migsvc host`: what the host is and can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from migsvc.cli.output import print_json, print_record
+from migsvc.cli.session import Session, api_command, group
+
+app = group("host", "The host agent itself.")
+
+
+@api_command(app, "show")
+def show(session: Session) -> None:
+    """Show name, version, addresses and counts."""
+    record: dict[str, Any] = session.client.get("/v1/host")
+    if session.output == "table":
+        record = {key: value for key, value in record.items() if key != "profile"}
+    print_record(record, session.output)
+
+
+@api_command(app, "profile")
+def profile(session: Session) -> None:
+    """Print the host profile as JSON: what `compat check --profile` compares with."""
+    print_json(session.client.get("/v1/host")["profile"])
