@@ -57,8 +57,8 @@ class Idempotency:
             if stored is not None:
                 self._check(key, stored, request_hash)
         except ApiProblem as refusal:
-            row, path = refusal.row, scope["path"]
-            await problem_response(row, refusal.detail, instance=path, hint=refusal.hint)(scope, receive, send)
+            kind, path = refusal.row, scope["path"]
+            await problem_response(kind, refusal.detail, instance=path, hint=refusal.hint)(scope, receive, send)
             return
         if stored is not None:
             await _replay(stored, send)

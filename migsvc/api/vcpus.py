@@ -17,12 +17,12 @@ from migsvc.api.errors import ApiProblem, listed
 from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, unpack, wanted_type
 from migsvc.api.params import IfMatch, Svc, VmRef, require_match
 from schemas.errors import SchemaError
-from schemas.state import SCHEMA_VERSION, VcpuState, sections_digest
+from schemas.state import MAX_VCPUS, SCHEMA_VERSION, VcpuState, sections_digest
 
 router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"])
 
 VcpuIndex = Annotated[
-    int, Path(ge=0, le=4095, description="index of the vCPU", openapi_examples={"first": {"value": 0}})
+    int, Path(ge=0, lt=MAX_VCPUS, description="index of the vCPU", openapi_examples={"first": {"value": 0}})
 ]
 
 _SCHEMA = {"$ref": "#/components/schemas/VcpuState"}

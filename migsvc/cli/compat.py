@@ -42,8 +42,8 @@ def check(
 
 def other_profile(session: Session, url: str) -> dict[str, Any]:
     """Fetch the profile of another host; its token is taken to be the same."""
-    from migsvc.client import Client
     from migsvc.cli.session import read_token
+    from migsvc.client import Client
 
     with Client(url, read_token(session.token_file)) as other:
         profile: dict[str, Any] = other.get("/v1/host")["profile"]

@@ -10,7 +10,7 @@ import typer
 
 from migsvc.cli.output import print_json
 from migsvc.cli.session import Session, api_command
-from migsvc.cli.vm import VmArgument, app, path
+from migsvc.cli.vm import VmArgument, path
 
 WAIT_S = 20.0
 """Long poll of --follow: below the 30 s that the host allows."""
@@ -19,7 +19,11 @@ ENDED = ("stopped", "lost", "migrated")
 """Statuses in which no further byte comes from this host."""
 
 
-@api_command(app, "console")
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    api_command(app, "console")(console)
+
+
 def console(
     session: Session,
     vm: VmArgument,

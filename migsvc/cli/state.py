@@ -15,7 +15,9 @@ from migsvc.cli.vm import VmArgument, path
 app = group("state", "The architectural state of a vCPU.")
 
 VcpuOption = Annotated[int, typer.Option("--vcpu", min=0, help="index of the vCPU")]
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="JSON document as `state get` writes it; - is stdin")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="JSON document as `state get` writes it; - is stdin")
+]
 
 GENERAL_REGISTERS = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
@@ -107,9 +109,9 @@ def check_document(document: Any) -> list[dict[str, Any]]:
         CliError: it does not fit the schema.
     """
     from pydantic import ValidationError
+    from schemas.invariants import check_state
 
     from schemas.errors import SchemaError, problems_of
-    from schemas.invariants import check_state
     from schemas.state import VcpuState
 
     try:

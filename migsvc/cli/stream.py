@@ -25,7 +25,9 @@ def verify(file: FileArgument, output: OutputOption = "table") -> None:
         report = verify_stream(source.read)
         violations = [{"rule": v.rule, "offset": v.offset, "text": v.text} for v in report.violations]
         if output == "json":
-            print_json({"file": str(file), "valid": not violations, "violations": violations, "summary": report.summary})
+            print_json(
+                {"file": str(file), "valid": not violations, "violations": violations, "summary": report.summary}
+            )
         else:
             for violation in violations:
                 typer.echo(f"{violation['rule']} at byte {violation['offset']}: {violation['text']}")
