@@ -61,7 +61,7 @@ class PackedByte(BaseModel):
 
 
 class _Member(NamedTuple):
-    """How one field is coded: `first` and `values` are its place and number among the values that `struct` takes and gives."""
+    """How one field is coded: `first` and `values` are its place and number among the values that `struct` handles."""
 
     name: str
     first: int

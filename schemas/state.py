@@ -35,9 +35,19 @@ from .uapi.tsc_khz import MigsvcTscKhz
 from .uapi.vcpu_events import KvmVcpuEvents
 from .uapi.xcrs import KvmXcrs
 from .uapi.xsave import KvmXsave
+from .versions import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
-"""Version of the set of sections and their bodies; a stream names it and a host says which it reads."""
+__all__ = [
+    "MAX_VCPUS",
+    "SCHEMA_VERSION",
+    "MachineSections",
+    "MachineState",
+    "Sections",
+    "VcpuState",
+    "VmState",
+    "section_problems",
+    "sections_digest",
+]
 
 MAX_VCPUS = 1024
 """KVM_MAX_VCPUS of Linux 6.12 on most configurations."""
