@@ -1,0 +1,97 @@
+"""What a VM is made of, as the agent tells its worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from migsvc.backends.params import Param, check_params
+from migsvc.backends.ram import MAX_RAM_BYTES
+from migsvc.errors import InputError
+
+MAX_IMAGES = 64
+MAX_IMAGE_BYTES = 48 << 20
+"""All images together; they must fit into one frame."""
+
+MAX_GUEST_PARAMS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Bytes that are written into guest memory before the first instruction."""
+
+    as_id: int
+    gpa: int
+    data: bytes
+
+    def to_map(self) -> dict[str, Any]:
+        """Return the image as it crosses the socket."""
+        return {"as_id": self.as_id, "gpa": self.gpa, "data": self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class VmConfig:
+    """A bundled guest with parameters, or flat images, or, for a copy that arrives, a machine.
+
+    `machine` is what `Vm.describe` returned on the host it comes from. `incoming` VMs do not run before a grant.
+    `paced`: virtual time that the guest idles away does not outrun real time.
+    """
+
+    backend: str = "emulator"
+    guest: str | None = None
+    guest_params: dict[str, int] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    ram_bytes: int | None = None
+    machine: dict[str, Any] | None = None
+    epoch: int = 1
+    incoming: bool = False
+    paced: bool = True
+
+    def to_map(self) -> dict[str, Any]:
+        """Return the configuration as it crosses the socket."""
+        return {
+            "backend": self.backend,
+            "guest": self.guest,
+            "guest_params": self.guest_params,
+            "images": [image.to_map() for image in self.images],
+            "ram_bytes": self.ram_bytes,
+            "machine": self.machine,
+            "epoch": self.epoch,
+            "incoming": self.incoming,
+            "paced": self.paced,
+        }
+
+
+_CONFIG = (
+    Param("backend", str, "emulator", most=32),
+    Param("guest", str, None, most=64),
+    Param("guest_params", dict, {}, most=MAX_GUEST_PARAMS),
+    Param("images", list, [], most=MAX_IMAGES),
+    Param("ram_bytes", int, None, least=1, most=MAX_RAM_BYTES),
+    Param("machine", dict, None, most=64),
+    Param("epoch", int, 1, least=1, most=(1 << 63) - 2),
+    Param("incoming", bool, False),
+    Param("paced", bool, True),
+)
+
+_IMAGE = (
+    Param("as_id", int, 0, most=1),
+    Param("gpa", int),
+    Param("data", bytes, most=MAX_IMAGE_BYTES),
+)
+
+
+def parse_config(raw: object) -> VmConfig:
+    """Return the configuration that a map holds.
+
+    Raises:
+        InputError: something is missing, unknown, of another kind or out of bounds.
+    """
+    values = check_params("config", _CONFIG, raw)
+    images = tuple(Image(**check_params(f"images[{n}]", _IMAGE, image)) for n, image in enumerate(values["images"]))
+    if sum(len(image.data) for image in images) > MAX_IMAGE_BYTES:
+        raise InputError(f"images: together more than {MAX_IMAGE_BYTES} bytes")
+    for name, value in values["guest_params"].items():
+        if not isinstance(name, str) or not isinstance(value, int) or isinstance(value, bool):
+            raise InputError(f"guest_params: {str(name)[:64]!r} must be a name with a whole number")
+    return VmConfig(**{**values, "images": images, "guest_params": dict(values["guest_params"])})
