@@ -1,6 +1,7 @@
 """The interrupt shadow that an SMI puts aside, and the four places in which it has been proposed to travel.
 
-An SMI may come while the one-instruction shadow of STI or MOV SS is in force. Entry puts it aside and clears it, RSM brings it back, and a migration inside the handler has to carry it. `events_nibble` is the form that we keep; each
+An SMI may come while the one-instruction shadow of STI or MOV SS is in force. Entry puts it aside and clears it, RSM
+brings it back, and a migration inside the handler has to carry it. `events_nibble` is the form that we keep; each
 carrier encodes the same set of masks into a number of its own, so any two convert through `decode` and `encode`.
 """
 

@@ -14,8 +14,8 @@ Which field counts on KVM_SET_VCPU_EVENTS:
 | smi.* | with VALID_SMM |
 | triple_fault.pending | with VALID_TRIPLE_FAULT (KVM_CAP_X86_TRIPLE_FAULT_EVENT enabled) |
 
-A SET built from zeroes therefore wipes injected events and the NMI mask; and it is not atomic: one that fails at the SMM
-or triple-fault step (EINVAL) has changed the rest already. The rules of legality are rows of `schemas.rules.events`.
+A SET built from zeroes therefore wipes injected events and the NMI mask; and it is not atomic: one that fails at the
+SMM or triple-fault step (EINVAL) has changed the rest already. What is legal: the rows of `schemas.rules.events`.
 Source: Linux 6.12 arch/x86/kvm/x86.c kvm_vcpu_ioctl_x86_get_vcpu_events, …_set_vcpu_events; api.rst 4.31, 4.32.
 """
 

@@ -1,0 +1,1 @@
+"""The rules on state, by family; `schemas.invariants` lists and applies them."""
