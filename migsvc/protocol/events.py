@@ -152,7 +152,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the journal says: `state` is a journal state or "unknown"; `epoch` is the VM's present epoch, as it knows."""
+    """What the journal says: `state` is a journal state or "unknown"; `epoch` is the VM's present epoch."""
 
     migration_id: str
     state: str

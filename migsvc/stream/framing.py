@@ -60,7 +60,7 @@ def parse_file_header(raw: bytes) -> StreamHeader:
         raise StreamError("STR-004", "The CRC of the file header does not match", offset=FILE_HEADER_BYTES - 4)
     if schema_version != SCHEMA_VERSION:
         raise StreamError("STR-006", f"Schema version {schema_version} is not {SCHEMA_VERSION}", offset=12)
-    return StreamHeader(stream_id, created_unix_ns, schema_version, StreamFlag(flags & StreamFlag.ORDERED), version)
+    return StreamHeader(stream_id, created_unix_ns, schema_version, StreamFlag(flags & StreamFlag.SNAPSHOT), version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from .checksum import crc32c
 from .digest import StateDigest, root_digest
 from .memory import Extents
 from .records import (
+    MAX_ROUNDS,
     Config,
     Digest,
     End,
@@ -59,7 +60,8 @@ class Layout:
         self._zero_pages = 0
         self._vcpus = 0
         self._state = StateDigest()
-        self._ordered_up_to = 0
+        self._memory_end = 0
+        self._zero_end = 0
 
     @property
     def ended(self) -> bool:
@@ -80,14 +82,9 @@ class Layout:
             _fail("STR-020", "CONFIG has not been read")
         return self._extents
 
-    def require_ordered(self, spans: tuple[Span, ...]) -> None:
-        """Require ascending spans if the file header promises them: STR-053."""
-        if not self.header.flags & StreamFlag.ORDERED:
-            return
-        for offset, size in spans:
-            if offset < self._ordered_up_to:
-                _fail("STR-053", f"Offset {offset:#x} of the backing comes after {self._ordered_up_to:#x}")
-            self._ordered_up_to = offset + size
+    def require_ascending(self, spans: tuple[Span, ...]) -> None:
+        """Require that the spans of a MEMORY record ascend from those before it in the round: STR-053."""
+        self._memory_end = _ascend(spans, self._memory_end)
 
     def decode(self, number: RecordType, raw: bytes) -> Record:
         """Return the record of a whole body, checked against what came before."""
@@ -109,19 +106,22 @@ class Layout:
         return config
 
     def _zero(self, raw: bytes) -> Zero:
-        if self.header.flags & StreamFlag.ORDERED:
-            _fail("STR-053", "A stream flagged ORDERED holds no ZERO record")
+        if self.header.flags & StreamFlag.SNAPSHOT:
+            _fail("STR-054", "A stream flagged SNAPSHOT holds no ZERO record")
         head, table = raw[: bodies.RUNS_HEADER.size], raw[bodies.RUNS_HEADER.size :]
         as_id, _ = bodies.decode_runs_header(head, len(raw), memory=False)
         record = Zero(as_id, *bodies.decode_runs(table, as_id, self.extents(), None))
+        self._zero_end = _ascend(record.spans, self._zero_end)
         self._zero_pages += record.pages
         self.last = T.ZERO
         return record
 
     def _round_end(self, raw: bytes) -> RoundEnd:
         record = bodies.decode_round_end(raw)
-        if record.round != self._round:
+        if record.round != self._round or record.round > MAX_ROUNDS:
             _fail("STR-055", f"Round {record.round} ends where round {self._round} was under way")
+        if record.round > 1 and self.header.flags & StreamFlag.SNAPSHOT:
+            _fail("STR-054", "A stream flagged SNAPSHOT has one round")
         if (record.pages, record.zero_pages) != (self._pages, self._zero_pages):
             _fail(
                 "STR-056",
@@ -129,6 +129,7 @@ class Layout:
                 f"ROUND_END says {record.pages} and {record.zero_pages}",
             )
         self._round, self._pages, self._zero_pages, self.last = self._round + 1, 0, 0, T.ROUND_END
+        self._memory_end = self._zero_end = 0
         return record
 
     def _vm_state(self, raw: bytes) -> VmSections:
@@ -172,6 +173,15 @@ class Layout:
         if self.config is None:
             _fail("STR-020", "CONFIG has not been read")
         return self.config
+
+
+def _ascend(spans: tuple[Span, ...], end: int) -> int:
+    """Require that spans ascend from `end` on without overlap; return their end."""
+    for offset, size in spans:
+        if offset < end:
+            _fail("STR-053", f"A run at {offset:#x} of the backing comes after {end:#x} in one round")
+        end = offset + size
+    return end
 
 
 def _fail(rule: str, detail: str) -> NoReturn:

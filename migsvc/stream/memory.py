@@ -87,7 +87,7 @@ class Batch:
 def memory_batches(extents: Extents, runs: Iterable[tuple[int, int]]) -> Iterator[Batch]:
     """Cut runs of backing pages into MEMORY-sized batches: at most 256 pages, at most 256 runs each.
 
-    `runs` are (first page, page count) of the backing, in any order; what ascends, ascends in the result.
+    `runs` are (first page, page count) of the backing and must ascend within a round [STR-053].
     """
     return _batches(extents, runs, MAX_RUNS_PER_MEMORY, MAX_PAGES_PER_RECORD)
 

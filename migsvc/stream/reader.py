@@ -280,7 +280,7 @@ class StreamReader:
         left = header.body_length - len(head) - len(table)
         pages = left // PAGE_BYTES if left % PAGE_BYTES == 0 else -1
         runs, spans = bodies.decode_runs(table, as_id, layout.extents(), pages)
-        layout.require_ordered(spans)
+        layout.require_ascending(spans)
         todo = spans
         while left:
             data = yield MemoryBody(todo, left)

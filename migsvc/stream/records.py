@@ -37,6 +37,7 @@ MAX_PAGES_PER_RECORD = 256
 MAX_RUNS_PER_MEMORY = 256
 MAX_RUNS_PER_ZERO = 4096
 MAX_VCPUS = 1024
+MAX_ROUNDS = 4096
 MAX_MSGPACK_DEPTH = 8
 MAX_MSGPACK_VALUES = 16384
 DIGEST_CHUNK_BYTES = 1 << 20
@@ -44,9 +45,12 @@ DIGEST_ALGORITHM = 1
 
 
 class StreamFlag(IntFlag):
-    """Flags of the file header; all other bits are reserved."""
+    """Flags of the file header; all other bits are reserved.
 
-    ORDERED = 1
+    SNAPSHOT: the machine was paused and written in one go: one round, no ZERO record, what is absent is zero.
+    """
+
+    SNAPSHOT = 1
 
 
 NO_FLAGS = StreamFlag(0)

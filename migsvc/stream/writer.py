@@ -59,6 +59,8 @@ class StreamWriter:
         self._round = 1
         self._pages = 0
         self._zero_pages = 0
+        self._memory_end = 0
+        self._zero_end = 0
         self._state = StateDigest()
         self._sent_digest: Digest | None = None
 
@@ -98,7 +100,12 @@ class StreamWriter:
         return head + table, pages
 
     def zero(self, batch: Batch) -> bytes:
-        """Return ZERO for one batch."""
+        """Return ZERO for one batch.
+
+        Raises:
+            StreamUsageError: the batch does not lie behind the ZERO batches before it in this round.
+        """
+        self._zero_end = _ascend(batch, self._zero_end)
         self._zero_pages += batch.pages
         return self._record(RecordType.ZERO, encode_runs(batch.as_id, batch.runs))
 
@@ -106,6 +113,7 @@ class StreamWriter:
         """Return ROUND_END with the totals since the last one."""
         body = encode_round_end(RoundEnd(self._round, self._pages, self._zero_pages))
         self._round, self._pages, self._zero_pages = self._round + 1, 0, 0
+        self._memory_end = self._zero_end = 0
         return self._record(RecordType.ROUND_END, body)
 
     def vm_state(self, sections: Sections) -> bytes:
@@ -153,3 +161,11 @@ class StreamWriter:
         self._sequence += 1
         self._headers_crc = crc32c(head, self._headers_crc)
         return head
+
+
+def _ascend(batch: Batch, end: int) -> int:
+    for offset, size in batch.spans:
+        if offset < end:
+            raise StreamUsageError(f"a run at {offset:#x} of the backing comes after {end:#x} in one round")
+        end = offset + size
+    return end
