@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from migsvc import __version__
 from migsvc.api import docs, errors, routers
+from migsvc.api.body_limit import BodyLimitProblems
 from migsvc.api.guard import Guard
 from migsvc.api.idempotency import Idempotency
 from migsvc.api.metrics import Metrics, MetricsMiddleware
@@ -62,10 +63,10 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
-        max_body_size=settings.max_json_body_bytes,
         middleware=[
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(Guard, token=token),
+            Middleware(BodyLimitProblems),
             Middleware(
                 Idempotency, store=lambda: used.catalogue.idempotency if used.ready else None, settings=settings
             ),

@@ -11,12 +11,18 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from migsvc.api.errors import BY_SLUG, PROBLEM_JSON, Problem
+from migsvc.service.records import MigrationEvent
+from schemas.state import VcpuState
 
 Responses = dict[int | str, dict[str, Any]]
 
 PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
+
+EXTRA_MODELS: tuple[type[BaseModel], ...] = (MigrationEvent, VcpuState)
+"""Models that routes read or send by hand (other media types, event streams), and OpenAPI must still describe."""
 
 PUBLIC_PATHS = ("/livez", "/readyz")
 """Paths that never need a token: orchestrators probe them."""
@@ -120,6 +126,10 @@ def _finish(document: dict[str, Any]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema()
+    for model in EXTRA_MODELS:
+        found = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(found.pop("$defs", {}))
+        schemas[model.__name__] = found
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["securitySchemes"] = {

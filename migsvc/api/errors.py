@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -282,7 +283,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         "body-too-large": "the request body is larger than this route takes",
     }
     detail = details.get(row.slug, str(error.detail))
-    return problem_response(row, detail, instance=request.url.path, headers=error.headers)
+    headers = dict(error.headers or {})
+    if row.slug == "method-not-allowed":
+        headers["Allow"] = ", ".join(allowed_methods(request.app, request.url.path))
+    return problem_response(row, detail, instance=request.url.path, headers=headers)
+
+
+def allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """Return the methods of a path, as RFC 9110 15.5.6 wants in Allow; the framework names those of one route only."""
+    templates = app.openapi()["paths"].items()
+    found = (ops for template, ops in templates if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path))
+    return sorted({method.upper() for operations in found for method in operations})
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:

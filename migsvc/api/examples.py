@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.compat import HostProfile
+from schemas.shadow import SmmCarrier
+from schemas.state import VcpuState
+from schemas.uapi import VCPU_SECTIONS, VM_SECTIONS
+from schemas.uapi.cpuid2 import KvmCpuid2
+
 AT = "2026-11-22T10:00:00Z"
 
 VM: dict[str, Any] = {
@@ -111,3 +117,37 @@ EVENT: dict[str, Any] = {"seq": 1, "at": AT, "type": "state", "data": {"state": 
 def page(item: dict[str, Any]) -> dict[str, Any]:
     """Return a page that holds one item and has a next page."""
     return {"items": [item], "next": "b2Zmc2V0OjE"}
+
+
+def vcpu_state() -> dict[str, Any]:
+    """Return a whole vCPU state, all zeros but the instruction pointer."""
+    empty = {name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items()}
+    document: dict[str, Any] = VcpuState.from_sections(empty).model_dump(mode="json")
+    document["regs"]["rip"] = "0x8042"
+    return document
+
+
+def host_profile() -> dict[str, Any]:
+    """Return the profile of a host that holds every section."""
+    profile = HostProfile(
+        name="host-b",
+        vendor="emulated",
+        backends=("emulator",),
+        schema_versions=(1,),
+        stream_versions=(1,),
+        smm=True,
+        smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),
+        event_flags=0x7F,
+        vcpu_sections=tuple(VCPU_SECTIONS),
+        vm_sections=tuple(VM_SECTIONS),
+        max_vcpus=1,
+        max_ram_bytes=1 << 36,
+        cpuid=KvmCpuid2.unpack(bytes(KvmCpuid2.SIZE)),
+        msr_indices=(0x10, 0x1B, 0xC0000080),
+        xcr0_mask=7,
+        xsave_bytes=4096,
+        tsc_khz_min=1_000_000,
+        tsc_khz_max=1_000_000,
+    )
+    document: dict[str, Any] = profile.model_dump(mode="json")
+    return document

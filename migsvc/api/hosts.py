@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from migsvc.api import examples
 from migsvc.api.docs import errors_of, example
 from migsvc.api.params import Svc
 
@@ -16,7 +17,7 @@ EXAMPLE: dict[str, Any] = {
     "name": "host-a",
     "version": "0.1.0",
     "migration_address": "127.0.0.1:40711",
-    "profile": {"name": "host-a", "backends": ["emulator"], "schema_versions": [1], "stream_versions": [1]},
+    "profile": {**examples.host_profile(), "name": "host-a"},
     "counts": {"vms": 2, "snapshots": 1, "peers": 1, "migrations": 6},
 }
 

@@ -113,7 +113,7 @@ class Metrics:
         if record.role != "source" or record.state not in FINAL or record.id in self._observed:
             return
         self._observed.add(record.id)
-        if record.state is MigrationState.COMPLETED:
+        if record.state == MigrationState.COMPLETED:
             self.downtime.observe((record.stats.downtime_ns or 0) / 1e9)
             self.total.observe((record.stats.total_ns or 0) / 1e9)
             self.sent.inc(record.stats.bytes)

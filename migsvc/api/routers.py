@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from migsvc.api import (
+    compat,
     hosts,
     migrations,
     peers,
@@ -19,17 +20,19 @@ from migsvc.api import (
 from migsvc.config import Settings
 
 
-def table(settings: Settings) -> tuple[tuple[APIRouter, int | None], ...]:
-    """Return router and body limit in bytes; None: the application's limit for JSON."""
+def table(settings: Settings) -> tuple[tuple[APIRouter, int], ...]:
+    """Return each router and the most bytes that a request body of its routes may have."""
+    json = settings.max_json_body_bytes
     return (
-        (probes.router, None),
-        (problems.router, None),
-        (hosts.router, None),
+        (probes.router, json),
+        (problems.router, json),
+        (hosts.router, json),
         (vms.router, settings.max_vm_create_body_bytes),
-        (vm_actions.router, None),
-        (vcpus.router, None),
-        (snapshots.router, None),
+        (vm_actions.router, json),
+        (vcpus.router, json),
+        (compat.router, json),
+        (snapshots.router, json),
         (snapshot_content.router, settings.max_snapshot_bytes),
-        (peers.router, None),
-        (migrations.router, None),
+        (peers.router, json),
+        (migrations.router, json),
     )

@@ -12,6 +12,7 @@ import msgpack
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import ValidationError
 
+from migsvc.api import examples
 from migsvc.api.docs import Responses, errors_of
 from migsvc.api.errors import ApiProblem, listed
 from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, unpack, wanted_type
@@ -27,7 +28,7 @@ VcpuIndex = Annotated[
 
 _SCHEMA = {"$ref": "#/components/schemas/VcpuState"}
 _BINARY = {"schema": {"type": "string", "format": "binary", "description": "map: schema_version, index, sections"}}
-_EXAMPLE: dict[str, Any] = {"index": 0, "regs": {"rip": "0x0000000000008042"}}
+_EXAMPLE: dict[str, Any] = examples.vcpu_state()
 _ANSWER: Responses = {
     200: {
         "description": "the state; the ETag is its digest",

@@ -144,8 +144,8 @@ def two_agents(keep: bool = False) -> Iterator[tuple[Agent, Agent]]:
     base = Path(tempfile.mkdtemp(prefix=DIR_PREFIX))
     agents: list[Agent] = []
     try:
-        for name in ("host-a", "host-b"):
-            agents.append(spawn(name, base / name))
+        agents.append(spawn("host-a", base / "host-a"))
+        agents.append(spawn("host-b", base / "host-b"))
         for agent in agents:
             agent.await_ready()
         first, second = agents
