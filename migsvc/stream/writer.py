@@ -92,7 +92,11 @@ class StreamWriter:
 
         The pages are copied once. A running vCPU may write to them at any time; checksum and wire must see the
         same octets. What it writes later is in the dirty log and travels in the next round.
+
+        Raises:
+            StreamUsageError: the batch does not lie behind the MEMORY batches before it in this round.
         """
+        self._memory_end = _ascend(batch, self._memory_end)
         pages = gather(ram, batch.spans)
         table = encode_runs(batch.as_id, batch.runs)
         head = self._advance(RecordType.MEMORY, len(table) + len(pages), crc32c(pages, crc32c(table)))
