@@ -29,3 +29,7 @@ class DebugExit:
         if self.code is None:
             self.code = value & 0xFF
             self._on_exit()
+
+    def load(self, code: int | None) -> None:
+        """Take the state over: the code, or None for a guest that runs on."""
+        self.code = code

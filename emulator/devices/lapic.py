@@ -113,6 +113,11 @@ class Lapic:
         """Whether `vector` outranks what is in service and the task priority."""
         return vector >> 4 > self.ppr >> 4
 
+    def timer_would_interrupt(self) -> bool:
+        """Whether the timer's expiry would interrupt, were it to come now."""
+        lvtt = self._get(LVTT)
+        return self.software_enabled and not lvtt & LVT_MASKED and self.deliverable(lvtt & 0xFF)
+
     def pending(self) -> int:
         """Vector that asks for service now, or -1."""
         vector = self._highest(IRR)

@@ -1,0 +1,41 @@
+"""What a host with this emulator can hold."""
+
+from collections.abc import Sequence
+
+from schemas.compat.profile import HostProfile
+from schemas.memory import MAX_RAM_BYTES
+from schemas.shadow import SmmCarrier
+from schemas.state import VcpuState, VmState
+from schemas.uapi.vcpu_events import VcpuEventFlags
+from schemas.versions import SCHEMA_VERSION
+
+from ..cpu_model import MODELS, X86_64
+from ..state import XSAVE_BYTES
+from .save import cpuid_of
+
+BACKEND = "emulator"
+"""This backend's name in a HostProfile."""
+
+
+def host_profile(name: str = "", stream_versions: Sequence[int] = (1,)) -> HostProfile:
+    """What the emulator can hold, with its fullest CPU model. `name` is the host's."""
+    return HostProfile(
+        name=name,
+        vendor="emulated",
+        backends=(BACKEND,),
+        schema_versions=(SCHEMA_VERSION,),
+        stream_versions=tuple(stream_versions),
+        smm=True,
+        smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),
+        event_flags=int(sum(VcpuEventFlags)),
+        vcpu_sections=tuple(name for name in VcpuState.model_fields if name != "index"),
+        vm_sections=tuple(VmState.model_fields),
+        max_vcpus=1,
+        max_ram_bytes=MAX_RAM_BYTES,
+        cpuid=cpuid_of(X86_64),
+        msr_indices=tuple(sorted({index for model in MODELS.values() for index in model.msr_indices})),
+        xcr0_mask=1,
+        xsave_bytes=XSAVE_BYTES,
+        tsc_khz_min=1,
+        tsc_khz_max=2**32 - 1,
+    )
