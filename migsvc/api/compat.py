@@ -39,7 +39,9 @@ class CompatRequest(Record):
 async def check_vm_compat(
     services: Svc,
     vm: VmRef,
-    request: Annotated[CompatRequest, Body(openapi_examples=body_examples(other_host={"profile": examples.host_profile()}))],
+    request: Annotated[
+        CompatRequest, Body(openapi_examples=body_examples(other_host={"profile": examples.host_profile()}))
+    ],
     idempotency_key: IdempotencyKey = None,  # noqa: ARG001 - the Idempotency middleware acts on it
 ) -> CompatReport:
     """Compare the VM's present state with a host profile; a reason per field where it does not fit."""

@@ -24,7 +24,8 @@ from migsvc.service.records import (
     VmRecord,
 )
 from migsvc.storage.catalogue import Catalogue
-from schemas.state import VcpuState
+from schemas.memory import MemoryMap, MemorySlot
+from schemas.state import MachineState, VcpuState, VmState
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -133,6 +134,12 @@ class FakeVms:
     async def get_state(self, ref, vcpu):
         self._vcpu(ref, vcpu)
         return self.state
+
+    async def get_machine(self, ref):
+        self.shelf.find(ref)
+        slot = MemorySlot(as_id=0, slot=0, gpa=0, size_bytes=1 << 20, flags=0, backing_offset_bytes=0)
+        memory = MemoryMap(slots=[slot], ram_bytes=1 << 20)
+        return MachineState(memory=memory, vm=VmState(), vcpus=[self.state])
 
     async def put_state(self, ref, vcpu, state):
         self._vcpu(ref, vcpu)
@@ -308,6 +315,11 @@ def make_api(tmp_path):
     yield make
     for api in opened:
         api.client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def unopened_api(tmp_path):
+    return Api(tmp_path)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ def guarded(make_api, token_file):
     return make_api(token_file=token_file)
 
 
-@pytest.mark.parametrize("path", ["/v1/vms", "/v1/host", "/version", "/metrics", "/openapi.json", "/problems", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/v1/vms", "/v1/host", "/version", "/metrics", "/openapi.json", "/problems", "/nowhere"]
+)
 def test_every_call_but_the_probes_needs_the_token(guarded, problem, path):
     answer = guarded.client.get(path)
     problem(answer, "unauthorized", 401)

@@ -97,7 +97,11 @@ def test_validation_does_not_echo_values(api):
 
 def test_nothing_is_served_while_the_host_is_not_ready(api, problem):
     api.services.ready = False
-    for answer in (api.client.get("/v1/vms"), api.client.get("/readyz"), api.client.post("/v1/vms", json={"name": "a"})):
+    for answer in (
+        api.client.get("/v1/vms"),
+        api.client.get("/readyz"),
+        api.client.post("/v1/vms", json={"name": "a"}),
+    ):
         problem(answer, "not-ready", 503)
     assert api.client.get("/livez").status_code == 200
     assert api.client.get("/metrics").status_code == 200

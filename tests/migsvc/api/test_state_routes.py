@@ -145,3 +145,15 @@ def test_a_body_over_the_bound_is_refused(vm, problem):
     problem(vm.client.put(PATH, content=body, headers=MSGPACK), "body-too-large", 413)
     pieces = (b"x" * 65536 for _ in range(20))
     problem(vm.client.put(PATH, content=pieces, headers=MSGPACK), "body-too-large", 413)
+
+
+def test_a_host_that_can_hold_a_vm_is_told_from_one_that_cannot(vm, problem):
+    profile = examples.host_profile()
+    good = vm.client.post("/v1/vms/web-1/compat", json={"profile": profile})
+    assert good.status_code == 200, good.text
+    assert good.json()["verdict"] != "impossible"
+    small = {**profile, "max_ram_bytes": "0x1000"}
+    bad = vm.client.post("/v1/vms/web-1/compat", json={"profile": small}).json()
+    assert bad["verdict"] == "impossible"
+    assert [f["where"] for f in bad["findings"] if f["severity"] == "error"] == ["memory.ram_bytes"]
+    problem(vm.client.post("/v1/vms/web-1/compat", json={"profile": {}}), "invalid-request", 422)

@@ -1,0 +1,89 @@
+"""A scripted HTTP host: what the CLI sends is kept, what it gets is chosen by the test."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from typer.testing import CliRunner
+
+from migsvc.cli import app
+
+
+class ScriptedHost:
+    """Answers `METHOD /path` from a table; unknown requests are answered 404 as a problem."""
+
+    def __init__(self):
+        self.answers = {}
+        self.requests = []
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_any(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    body = b""
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
+                else:
+                    body = self.rfile.read(length)
+                key = f"{self.command} {self.path.partition('?')[0]}"
+                host.requests.append((f"{self.command} {self.path}", body, dict(self.headers)))
+                problem = {
+                    "type": "/problems/not-found",
+                    "title": "Not found",
+                    "status": 404,
+                    "detail": f"no {self.path}",
+                }
+                answer = host.answers.get(key, (404, problem))
+                if isinstance(answer, list):
+                    answer = answer.pop(0) if len(answer) > 1 else answer[0]
+                status, document = answer
+                data = document if isinstance(document, bytes) else json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    @property
+    def bodies(self):
+        return [json.loads(body) for _, body, _ in self.requests if body]
+
+
+@pytest.fixture
+def host():
+    scripted = ScriptedHost()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def run(host, monkeypatch):
+    for name in ("MIGSVC_SERVER", "MIGSVC_OUTPUT", "MIGSVC_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def invoke(*arguments, server=True, **options):
+        extra = ["--server", host.url] if server else []
+        return CliRunner().invoke(app, [*arguments, *extra], **options)
+
+    return invoke
