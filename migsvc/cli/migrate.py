@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from migsvc.cli.exit_codes import BY_PROBLEM, ExitCode
-from migsvc.cli.output import Column, human_bytes, human_ms, print_done, print_json, print_record, print_records
+from migsvc.cli.output import Column, print_done, print_json, print_record, print_records
 from migsvc.cli.session import CliError, Session, api_command, group
 from migsvc.cli.vm import When
+from migsvc.units import human_bytes, human_ms
 
 app = group("migrate", "Live migrations. `migrate start VM PEER` begins one.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -94,31 +93,9 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def human_bytes(count: int | None) -> str:
-    """Return a number of bytes with a binary unit."""
-    if count is None:
-        return "-"
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return "-"
-
-
-def human_ms(duration_ns: int | None) -> str:
-    """Return a duration in milliseconds."""
-    return "-" if duration_ns is None else f"{duration_ns / 1e6:.1f} ms"
-
-
 def _pick(record: Mapping[str, Any], source: str | Callable[[Mapping[str, Any]], Any]) -> Any:
     return record.get(source) if isinstance(source, str) else source(record)
 
 
 def _numeric(text: str) -> bool:
     return text == "-" or text.partition(" ")[0].replace(".", "", 1).isdigit()
-
-
-def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout.isatty()

@@ -11,6 +11,7 @@ from migsvc.cli.exit_codes import EPILOG, ExitCode
 from migsvc.cli.output import finding_line, print_done, print_json, print_rows
 from migsvc.cli.session import CliError, OutputOption, Session, api_command, group, read_json, reporting
 from migsvc.cli.vm import VmArgument, path
+from migsvc.units import shadow_text
 
 app = group("state", "The architectural state of a vCPU.")
 
@@ -24,8 +25,6 @@ GENERAL_REGISTERS = (
     *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"),
 )
 CONTROL_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "efer")
-SHADOW_BITS = ((1, "MOV SS"), (2, "STI"))
-"""Bits of a shadow; Source: KVM_X86_SHADOW_INT_MOV_SS, KVM_X86_SHADOW_INT_STI of the kernel's asm/kvm.h."""
 
 
 def _state(session: Session, vm: str, vcpu: int) -> dict[str, Any]:
@@ -54,11 +53,6 @@ def rows_of(state: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("smm shadow", shadow_text(shadow["smm"])))
     rows.append(("smi pending", "yes" if smi["pending"] else "no"))
     return rows
-
-
-def shadow_text(mask: int) -> str:
-    """Return a shadow nibble in words."""
-    return " + ".join(name for bit, name in SHADOW_BITS if mask & bit) or "none"
 
 
 @api_command(app, "get")
@@ -109,9 +103,9 @@ def check_document(document: Any) -> list[dict[str, Any]]:
         CliError: it does not fit the schema.
     """
     from pydantic import ValidationError
-    from schemas.invariants import check_state
 
     from schemas.errors import SchemaError, problems_of
+    from schemas.invariants import check_state
     from schemas.state import VcpuState
 
     try:

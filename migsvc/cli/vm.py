@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from migsvc.cli.exit_codes import ExitCode
-from migsvc.cli.output import Column, human_bytes, print_done, print_record, print_records
+from migsvc.cli.output import Column, print_done, print_record, print_records
 from migsvc.cli.session import CliError, Session, api_command, group
+from migsvc.units import human_bytes
 
 app = group("vm", "Virtual machines on the host.")
 

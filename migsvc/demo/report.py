@@ -10,15 +10,14 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from migsvc.cli.output import human_bytes, human_ms
 from migsvc.demo.console import Line
 from migsvc.demo.scenario import Scenario
 from migsvc.demo.verdict import Verdict
+from migsvc.units import human_bytes, human_ms, shadow_text
 
 EDGE_LINES = 3
 """Console lines shown at either end of a stay on one host; those between are counted."""
 
-SHADOWS = ((1, "MOV SS"), (2, "STI"))
 PLAIN_WIDTH = 110
 """Width of tables when the output is not a terminal."""
 
@@ -119,11 +118,6 @@ class Report:
         if self._status is not None:
             self._status.stop()
             self._status = None
-
-
-def shadow_text(mask: int) -> str:
-    """Return a shadow in words."""
-    return " + ".join(name for bit, name in SHADOWS if mask & bit) or "none"
 
 
 def carried_text(stats: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A fake of the services: records in dictionaries, a real catalogue for Idempotency-Keys. HTTP is what is tested here."""
+"""A fake of the services: records in dictionaries, a real catalogue for Idempotency-Keys. HTTP is tested here."""
 
 from __future__ import annotations
 

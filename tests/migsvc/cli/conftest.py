@@ -49,7 +49,7 @@ class ScriptedHost:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815
+            do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
             def log_message(self, *arguments):
                 pass
