@@ -17,10 +17,10 @@ EFER_LME, EFER_LMA = 1 << 8, 1 << 10
 APIC_BASE_EXTD, APIC_BASE_EN = 1 << 10, 1 << 11
 RFLAGS_FIXED, RFLAGS_VM = 1 << 1, 1 << 17
 
-CR4_KNOWN = 0x1_13FF_FFFF & ~(1 << 15) & ~(1 << 26) & ~(1 << 27)
+CR4_KNOWN = 0x1_13FF_7FFF
 """VME to PKS, UINTR, LAM_SUP, FRED. Source: SDM vol. 3A 2.5, APM vol. 2 3.1.3."""
-EFER_KNOWN = 0x0022_FD01
-"""SCE, LME, LMA, NXE, SVME, LMSLE, FFXSR, TCE, MCOMMIT, AIBRSE. Source: APM vol. 2 3.1.7."""
+EFER_KNOWN = 0x0026_FD01
+"""SCE, LME, LMA, NXE, SVME, LMSLE, FFXSR, TCE, MCOMMIT, INTWB, AIBRSE. Source: APM vol. 2 3.1.7."""
 CR3_RESERVED = 0x9FF << 52
 """Above the 52 bits of a physical address, except LAM_U57 and LAM_U48 (61, 62)."""
 RFLAGS_RESERVED = ~0x003F_7FD7 & (1 << 64) - 1
