@@ -73,7 +73,7 @@ STOPS = [
     ("CMP-008", {}, {"vcpus.0.events.triple_fault.pending": 1}, {"event_flags": 0x5F}, NO, "vcpus.0.events.flags"),
     ("CMP-008", {}, {}, {"event_flags": 0x4F}, OTHER_FORM, "vcpus.0.events.flags"),
     ("CMP-009", {}, IN_SMM, {"smm": False}, NO, "vcpus.0.events.smi.smm"),
-    ("CMP-010", {}, ASIDE, SMRAM_ONLY, T, "vcpus.0.events.interrupt.shadow"),
+    ("CMP-010", {}, ASIDE, SMRAM_ONLY, OTHER_FORM, "vcpus.0.events.interrupt.shadow"),
     ("CMP-010", {}, ASIDE, {"smm_carriers": ()}, NO, "vcpus.0.events.interrupt.shadow"),
     ("CMP-010", {}, ASIDE, {"event_flags": 0x3F, "smm_carriers": (SmmCarrier.EVENTS_NIBBLE,)}, NO, None),
     ("CMP-011", {}, {}, {"msr_indices": (0x1B, 0xC0000080)}, NO, "vcpus.0.msrs"),
