@@ -68,13 +68,13 @@ class Layout:
         """Whether END has been taken."""
         return self.last is T.END
 
-    def require_turn(self, number: RecordType) -> None:
-        """Require that a record of this type may come now: STR-020, STR-021."""
-        if number in FOLLOWERS[self.last]:
-            return
-        if self.last is None:
-            _fail("STR-020", f"The first record is {number.name}, not CONFIG")
-        _fail("STR-021", f"{number.name} must not follow {self.last.name}")
+    def require_turn(self, number: RecordType | None) -> None:
+        """Require that a record of this type, or an unknown optional one (None), may come now: STR-020, STR-021."""
+        name = number.name if number else "an optional record"
+        if self.last is None and number is not T.CONFIG:
+            _fail("STR-020", f"The first record is {name}, not CONFIG")
+        if number is not None and number not in FOLLOWERS[self.last]:
+            _fail("STR-021", f"{name} must not follow {self.last.name if self.last else 'the file header'}")
 
     def extents(self) -> Extents:
         """Return the extents of CONFIG's memory map."""

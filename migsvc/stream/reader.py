@@ -246,8 +246,7 @@ class StreamReader:
         least, most = (spec.min_body, spec.max_body) if spec else (0, MAX_OPTIONAL_BODY)
         if not least <= header.body_length <= most:
             raise self._fail("STR-014", f"A body of {header.body_length} octets is not within {least} to {most}")
-        if spec is not None:
-            layout.require_turn(spec.type)
+        layout.require_turn(spec.type if spec else None)
 
     def _body(self, header: RecordHeader, layout: Layout) -> Generator[Want, bytes, Record]:
         if header.type not in RECORD_BY_TYPE:

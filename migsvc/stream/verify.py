@@ -155,7 +155,7 @@ class _Verifier:
             self._say("STR-004", "The CRC of the file header does not match", at=60)
         if schema != SCHEMA_VERSION:
             self._say("STR-006", f"Schema version {schema} is not known", at=12)
-        if any(raw[40:60]) or flags & ~StreamFlag.SNAPSHOT:
+        if any(raw[40:60]) or flags & ~int(StreamFlag.SNAPSHOT):
             self._say("STR-005", "Reserved octets or flags of the file header are not zero", at=14, fatal=False)
         self._machine.schema_version = schema
         self._machine.snapshot = bool(flags & StreamFlag.SNAPSHOT)
@@ -200,6 +200,8 @@ class _Verifier:
         if not least <= length <= most:
             self._say("STR-014", f"{type_name(number)} has a body of {length} octets, not {least} to {most}", at=at + 8)
             raise _CutError
+        if spec is None and self._last == "start":
+            self._say("STR-020", "An optional record before CONFIG", at=at)
         if spec is not None:
             if spec.name not in ALLOWED_PAIRS[self._last].split():
                 rule = "STR-020" if self._last == "start" else "STR-021"

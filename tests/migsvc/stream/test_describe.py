@@ -1,0 +1,42 @@
+"""The format stays what it was: its dump equals the one of the last release; its document is up to date."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from migsvc.stream import RECORDS
+from migsvc.stream.describe import describe
+from migsvc.stream.docs import records_table, renew, replace_tables
+
+GOLDEN = Path(__file__).parents[2] / "data" / "stream" / "layout-v1.json"
+
+
+def test_no_record_of_a_released_version_changes():
+    golden, now = json.loads(GOLDEN.read_text()), describe()
+    assert {k: v for k, v in now.items() if k not in {"records", "sections"}} == {
+        k: v for k, v in golden.items() if k not in {"records", "sections"}
+    }
+    for kind in ("records", "sections"):
+        by_name = {row["name"]: row for row in now[kind]}
+        for row in golden[kind]:
+            assert {**by_name[row["name"]], "doc": ""} == {**row, "doc": ""}, "a body never changes: make a new record"
+
+
+def test_description_is_json(smith):
+    assert json.loads(json.dumps(describe())) == describe()
+    assert len(describe()["records"]) == len(RECORDS)
+
+
+def test_tables_of_the_document_are_up_to_date():
+    assert renew("migsvc.stream", "FORMAT.md", {"records": records_table()}, []) == 0
+
+
+def test_document_without_markers_is_refused():
+    with pytest.raises(ValueError, match="markers"):
+        replace_tables("no table here", {"records": "x"})
+
+
+def test_stale_document_is_noticed(capsys):
+    assert renew("migsvc.stream", "FORMAT.md", {"records": "something else"}, []) == 1
+    assert "out of date" in capsys.readouterr().err
