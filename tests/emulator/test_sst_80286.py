@@ -1,0 +1,127 @@
+"""Single-instruction tests that were captured from a real 80286, as a gate of the real-mode core."""
+
+import json
+import lzma
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from emulator.config import ram_slots
+from emulator.cpu import Cpu
+from emulator.cpu_model import MODELS
+from emulator.memory import GuestMemory
+from emulator.registers import MP_HALTED, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP
+
+DATA = Path(__file__).parents[1] / "data" / "sst-80286"
+RAM_BYTES = 16 << 20
+REGISTERS = {"ax": RAX, "bx": RBX, "cx": RCX, "dx": RDX, "sp": RSP, "bp": RBP, "si": RSI, "di": RDI}
+SEGMENTS = ("es", "cs", "ss", "ds")  # hardware order
+FLAGS_MASK = 0x0FD5  # bits 12-15 differ between a 286 and later processors in real mode; the rest are fixed
+MAX_STEPS = 70_000  # a REP over 64 KiB is the longest
+ALU_FORMS = {f"{op:02X}" for base in range(0, 0x40, 8) for op in range(base, base + 6)}
+
+EXCLUDED = {
+    "a LOCK prefix is #UD today on what it cannot lock; a 286 executes it": lambda test: "lock" in test["name"],
+    "OF after RCL and RCR by more than one is undefined, and so is it after other rotates by CL": lambda test: False,
+}
+"""Why a test does not apply to later processors -> which tests it is."""
+
+
+class OpenBus:
+    """No devices: IN reads all ones."""
+
+    def port_read(self, port, size):
+        return (1 << 8 * size) - 1
+
+    def port_write(self, port, size, value):
+        pass
+
+    def acknowledge(self):
+        raise RuntimeError("no interrupt was raised")
+
+    def read_tpr(self):
+        return 0
+
+    def write_tpr(self, value):
+        pass
+
+    def apic_base_changed(self, value):
+        pass
+
+
+@pytest.fixture(scope="module")
+def ram():
+    return bytearray(RAM_BYTES)
+
+
+def load():
+    with lzma.open(DATA / "sample.jsonl.xz", "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+TESTS = load()
+DEFINED_FLAGS = {form: int(mask, 16) for form, mask in json.loads((DATA / "defined_flags.json").read_text()).items()}
+FORMS = sorted({test["form"] for test in TESTS})
+
+
+def run(test, ram):
+    memory = GuestMemory(ram_slots(RAM_BYTES), ram)
+    cpu = Cpu(memory, OpenBus(), MODELS["x86-64"])
+    regs = test["init"]["regs"]
+    for name, index in REGISTERS.items():
+        cpu.state.gpr[index] = regs[name]
+    for index, name in enumerate(SEGMENTS):
+        segment = cpu.state.segs[index]
+        segment.selector, segment.base = regs[name], regs[name] << 4
+    cpu.state.rip = regs["ip"]
+    cpu.state.rflags = regs["flags"] & 0x0FFF | 2
+    for address, byte in test["init"]["ram"]:
+        ram[address] = byte
+    cpu.state_changed()
+    for _ in range(MAX_STEPS):
+        cpu.run(1)
+        if cpu.state.mp_state == MP_HALTED or cpu.state.triple_fault:
+            break
+    return cpu.state
+
+
+def differences(test, state, ram):
+    expected = {**test["init"]["regs"], **test["final"].get("regs", {})}
+    mask = FLAGS_MASK & DEFINED_FLAGS.get(test["form"], 0xFFFF)
+    found = {}
+    actual = {name: state.gpr[index] & 0xFFFF for name, index in REGISTERS.items()}
+    actual |= {name: state.segs[index].selector for index, name in enumerate(SEGMENTS)}
+    actual["ip"] = state.rip & 0xFFFF
+    for name, value in actual.items():
+        if value != expected[name]:
+            found[name] = (hex(value), hex(expected[name]))
+    if (state.rflags ^ expected["flags"]) & mask:
+        found["flags"] = (hex(state.rflags & mask), hex(expected["flags"] & mask))
+    flags_address = (test.get("exception") or {}).get("flags_addr")
+    for address, byte in test["final"].get("ram", []):
+        bits = 0xFF
+        if flags_address is not None and address in (flags_address, flags_address + 1):
+            bits = mask >> 8 * (address - flags_address) & 0xFF
+        if (ram[address] ^ byte) & bits:
+            found[hex(address)] = (hex(ram[address]), hex(byte))
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_real_80286_agrees(form, ram):
+    wrong = {}
+    for test in (test for test in TESTS if test["form"] == form):
+        if any(applies(test) for applies in EXCLUDED.values()):
+            continue
+        state = run(test, ram)
+        if found := differences(test, state, ram):
+            wrong[test["name"], test["idx"]] = found
+        for address, _ in test["init"]["ram"] + test["final"].get("ram", []):
+            ram[address] = 0
+    assert not wrong
+
+
+def test_every_form_is_in_the_sample():
+    assert len(FORMS) == 325
+    assert min(Counter(test["form"] for test in TESTS).values()) >= 3
