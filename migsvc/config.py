@@ -52,6 +52,13 @@ class Limits(BaseModel):
     max_migrations: int = Field(
         default=4, ge=1, description="at once in each direction; they share one link, more only lengthens each downtime"
     )
+    max_step_instructions: int = Field(
+        default=10_000_000, ge=1, le=10_000_000, description="one step: the call waits for tens of seconds of emulation"
+    )
+    max_console_chunk_bytes: int = Field(
+        default=1 << 20, ge=1024, le=1 << 20, description="one console answer is held in memory, as text and base64"
+    )
+    max_console_wait_s: float = Field(default=30.0, ge=0, le=30, description="long poll; proxies commonly cut at 60 s")
     max_event_streams: int = Field(default=256, ge=1, description="open SSE streams; each holds a socket and a task")
     max_idempotency_keys: int = Field(default=100_000, ge=10, description="rows; the oldest go")
     idempotency_ttl_s: float = Field(default=86_400.0, ge=60, description="a client has given up by then")

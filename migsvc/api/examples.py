@@ -36,6 +36,16 @@ CONSOLE: dict[str, Any] = {"offset": 0, "next_offset": 6, "text": "tick 1", "dat
 
 STEP: dict[str, Any] = {"steps": 1, "reason": "budget", "retired_instructions": 1200001, "rip": "0x0000000000100042"}
 
+CARRIED: dict[str, Any] = {
+    "vcpu": 0,
+    "rip": "0x8042",
+    "smm": True,
+    "shadow": "none",
+    "smm_shadow": "sti",
+    "flags": "0x5d",
+    "retired_instructions": 1200000,
+    "console_bytes": 512,
+}
 SNAPSHOT: dict[str, Any] = {
     "id": "5b1d0c6e7f8a4b2c9d3e1f0a2b4c6d8e",
     "name": "before-upgrade",
@@ -46,7 +56,7 @@ SNAPSHOT: dict[str, Any] = {
     "size_bytes": 1058816,
     "ram_bytes": 16777216,
     "state_digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "summary": [{"index": 0, "rip": "0x8042", "smm": True, "shadow": 0, "smm_shadow": 2}],
+    "summary": [CARRIED],
     "error": None,
     "created_at": AT,
 }
@@ -97,7 +107,7 @@ MIGRATION: dict[str, Any] = {
         "phases_ns": {"precopy": 21000000, "stop_and_copy": 4000000},
         "downtime_ns": 9000000,
         "total_ns": 60000000,
-        "carried": [{"index": 0, "smm": True, "shadow": 0, "smm_shadow": 2, "rip": "0x8042"}],
+        "carried": [CARRIED],
     },
     "error": None,
     "created_at": AT,

@@ -25,10 +25,8 @@ from migsvc.service.records import ConsoleChunk, Page, VmCreate, VmRecord, VmSta
 router = APIRouter(prefix="/v1/vms", tags=["vms"])
 
 MAX_CONSOLE_CHUNK_BYTES = 1 << 20
-"""One console answer is held in memory, twice (text and base64)."""
-
 MAX_CONSOLE_WAIT_S = 30.0
-"""Long poll; proxies commonly cut an idle request at 60 s."""
+"""The most that the settings `max_console_*` can allow, for the OpenAPI document."""
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Follows a VM's serial console from host to host, and knows which host sent which line."""
+"""Follows a VM's serial console from host to host, and knows which host each line was sent on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import base64
 from dataclasses import dataclass, field
 
 from migsvc.client import Client
+
+
+class GapError(Exception):
+    """The console did not go on where it ended: bytes were lost or sent twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,31 +25,37 @@ class ConsoleFollower:
     """The console of one VM, read without a gap: offsets count from the VM's first byte, on whatever host."""
 
     vm: str
-    offset: int = 0
     data: bytearray = field(default_factory=bytearray)
     lines: list[Line] = field(default_factory=list)
-    _partial: bytearray = field(default_factory=bytearray)
+    _stays: list[tuple[int, str]] = field(default_factory=list)
+    _line_start: int = 0
 
-    def read(self, host: str, client: Client, wait_s: float = 0) -> int:
-        """Take what there is on that host from the present offset on; return the number of new lines."""
+    def begin_stay(self, host: str, offset: int | None = None) -> None:
+        """Note that bytes from `offset` on (None: from those not yet read) are sent on that host."""
+        self._stays.append((len(self.data) if offset is None else offset, host))
+
+    def read(self, client: Client) -> int:
+        """Take what the VM's present host has from where we are; return the number of new lines.
+
+        Raises:
+            GapError: it does not begin there.
+        """
         before = len(self.lines)
         while True:
-            chunk = client.get(f"/v1/vms/{self.vm}/console", offset=self.offset, wait_s=wait_s)
+            chunk = client.get(f"/v1/vms/{self.vm}/console", offset=len(self.data))
             new = base64.b64decode(chunk["data_base64"])
-            self._take(host, int(chunk["offset"]), new)
-            self.offset = int(chunk["next_offset"])
-            if not new or wait_s:
+            if chunk["offset"] != len(self.data):
+                raise GapError(f"the console goes on at byte {chunk['offset']}, wanted {len(self.data)}")
+            if not new:
                 return len(self.lines) - before
+            self._take(new)
 
-    def _take(self, host: str, offset: int, new: bytes) -> None:
-        if offset != len(self.data):
-            raise GapError(f"{host} answered from byte {offset}, wanted {len(self.data)}")
+    def _take(self, new: bytes) -> None:
         self.data += new
-        self._partial += new
-        *complete, rest = bytes(self._partial).split(b"\n")
-        self.lines += [Line(host, line.decode("ascii", errors="replace").rstrip("\r")) for line in complete]
-        self._partial = bytearray(rest)
+        while (end := self.data.find(b"\n", self._line_start)) >= 0:
+            text = self.data[self._line_start : end].decode("ascii", errors="replace").rstrip("\r")
+            self.lines.append(Line(self._host_of(end), text))
+            self._line_start = end + 1
 
-
-class GapError(Exception):
-    """The console did not go on where it ended: bytes were lost or sent twice."""
+    def _host_of(self, offset: int) -> str:
+        return next((host for start, host in reversed(self._stays) if start <= offset), "")

@@ -13,7 +13,7 @@ from rich.table import Table
 from migsvc.demo.console import Line
 from migsvc.demo.scenario import Scenario
 from migsvc.demo.verdict import Verdict
-from migsvc.units import human_bytes, human_ms, shadow_text
+from migsvc.units import human_bytes, human_ms
 
 EDGE_LINES = 3
 """Console lines shown at either end of a stay on one host; those between are counted."""
@@ -66,26 +66,25 @@ class Report:
         if self._status is not None and lines:
             self._status.update(f"{lines[-1].host}: {escape(lines[-1].text)}")
 
-    def _end_of_stay(self, scenario: Scenario) -> None:
-        """Print the last lines of a stay, and how many were left out."""
-        self.console_changed(scenario)
+    def _end_of_stay(self, scenario: Scenario, host: str) -> None:
+        """Print the last lines that came from that host, and how many were left out."""
         lines = scenario.follower.lines
-        last = max(self._shown, len(lines) - EDGE_LINES)
+        end = next((i for i in range(self._stay_from, len(lines)) if lines[i].host != host), len(lines))
+        last = max(self._shown, end - EDGE_LINES)
         if last > self._shown:
-            self.console.print(f"           … {last - self._shown} more lines")
-        self.console_lines(lines[last:])
-        self._shown = self._stay_from = len(lines)
+            self.console.print(f"         │ … {last - self._shown} more lines")
+        self.console_lines(lines[last:end])
+        self._shown = self._stay_from = end
 
     def event(self, scenario: Scenario, hop: int, event: dict[str, Any]) -> None:
         """Show the phase in the status line."""
-        self.console_changed(scenario)
         if self._status is not None and event["type"] in ("state", "round", "progress"):
             data = ", ".join(f"{key} {value}" for key, value in event["data"].items())
             self._status.update(f"hop {hop + 1}: {escape(data)}")
 
     def hop_done(self, scenario: Scenario, hop: int, migration: dict[str, Any]) -> None:
         """Print the lines before the hop, then the hop in one line."""
-        self._end_of_stay(scenario)
+        self._end_of_stay(scenario, migration["from"])
         stats = migration["stats"]
         self.console.print(
             f"[bold]── {hop + 1}: {migration['from']} → {migration['to']}[/] at {migration['moment']}: "
@@ -102,7 +101,7 @@ class Report:
     def finish(self, scenario: Scenario, verdict: Verdict) -> None:
         """Print the rest of the console, a table for each migration, and the verdict."""
         self.close()
-        self._end_of_stay(scenario)
+        self._end_of_stay(scenario, scenario.here.name)
         for number, migration in enumerate(scenario.migrations, 1):
             self.console.print()
             self.console.print(migration_table(number, migration))
@@ -123,8 +122,7 @@ class Report:
 def carried_text(stats: Mapping[str, Any]) -> str:
     """Return what state of the vCPUs was carried, in words."""
     return "; ".join(
-        f"SMM {'yes' if vcpu['smm'] else 'no'}, shadow {shadow_text(vcpu['shadow'])}, "
-        f"SMM shadow {shadow_text(vcpu['smm_shadow'])}"
+        f"SMM {'yes' if vcpu['smm'] else 'no'}, shadow {vcpu['shadow']}, SMM shadow {vcpu['smm_shadow']}"
         for vcpu in stats["carried"]
     )
 

@@ -82,6 +82,7 @@ class Scenario:
         self.reference = self._create("reference")
         self.vm = self._create("traveller")
         self.follower = ConsoleFollower(self.vm)
+        self.follower.begin_stay(self.here.name)
         self.observer.started(self)
         for hop, moment in enumerate(self.plan.moments):
             self._watch_console(self.plan.run_s)
@@ -105,7 +106,7 @@ class Scenario:
             raise DemoError(f"cannot make the VM {name} on {self.here.name}: {error}") from error
 
     def _follow(self) -> None:
-        if self.follower.read(self.here.name, self.client):
+        if self.follower.read(self.client):
             self.observer.console_changed(self)
 
     def _watch_console(self, duration_s: float) -> None:
@@ -122,7 +123,6 @@ class Scenario:
             record = self.client.post("/v1/migrations", request)
             path = f"/v1/migrations/{record['id']}"
             for event in self.client.events(f"{path}/events"):
-                self._follow()
                 self.observer.event(self, hop, event)
             record = self._settled(path)
         except ClientError as error:
@@ -131,8 +131,9 @@ class Scenario:
             detail = (record.get("error") or {}).get("detail", "")
             raise DemoError(f"hop {hop + 1} ({moment}) is {record['state']}: {detail} {record['explanation']}".strip())
         self.migrations.append({**record, "from": self.here.name, "to": self.there.name, "moment": moment})
-        self._drain_source()
         self.here, self.there = self.there, self.here
+        self.follower.begin_stay(self.here.name, record["stats"]["carried"][0]["console_bytes"])
+        self.follower.read(self.client)
         self.observer.hop_done(self, hop, self.migrations[-1])
 
     def _settled(self, path: str) -> dict[str, Any]:
@@ -143,10 +144,6 @@ class Scenario:
             if record["state"] in ("completed", "cancelled", "failed") or time.monotonic() > deadline:
                 return record
             time.sleep(POLL_S)
-
-    def _drain_source(self) -> None:
-        """Take the bytes that the guest sent on the source after the last look."""
-        self.follower.read(self.here.name, self.client)
 
     def _final(self, host: str, vm: str, watch: Callable[[], None] | None) -> Final:
         """Wait for the guest's end and return what is left of it."""
@@ -165,7 +162,7 @@ class Scenario:
             time.sleep(POLL_S)
             snapshot = client.get(f"/v1/snapshots/{snapshot['id']}")
         console = self.follower if vm == self.vm else ConsoleFollower(vm)
-        console.read(host, client)
+        console.read(client)
         return Final(
             stop_reason=record["stop_reason"],
             exit_code=record["exit_code"],

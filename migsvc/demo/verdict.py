@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-STI = 2
-"""Bit of an STI shadow; Source: KVM_X86_SHADOW_INT_STI of the kernel's asm/kvm.h."""
-
 
 @dataclass(frozen=True, slots=True)
 class Final:
@@ -49,8 +46,8 @@ class Verdict:
 def compare(reference: Final, moved: Final, migrations: Sequence[Mapping[str, Any]], wanted_hops: int) -> Verdict:
     """Return the verdict on a VM that made `migrations`, against the same guest run without any."""
     carried = [vcpu for m in migrations for vcpu in m["stats"]["carried"]]
-    in_smm = [v for v in carried if v["smm"] and v["smm_shadow"]]
-    in_sti = [v for v in carried if not v["smm"] and v["shadow"] == STI]
+    in_smm = [v for v in carried if v["smm"] and v["smm_shadow"] != "none"]
+    in_sti = [v for v in carried if not v["smm"] and v["shadow"] == "sti"]
     completed = sum(m["state"] == "completed" for m in migrations)
     return Verdict(
         [
