@@ -17,19 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-HEX_INTEGER = re.compile(r"-?0[xX][0-9a-fA-F]{1,16}", re.ASCII)
-"""The string form of an integer; 16 digits bound the work done for hostile input."""
-
 HEX_BYTES = re.compile(r"[0-9a-fA-F]*", re.ASCII)
-
-
-def _integer(value: Any) -> Any:
-    """Turn "0x…" into an int and leave everything else to the strict int check."""
-    if isinstance(value, str):
-        if not HEX_INTEGER.fullmatch(value):
-            raise PydanticCustomError("hex_integer", 'expected a number or a string like "0x1f"')
-        return int(value, 16)
-    return value
 
 
 def _bytes(value: Any) -> Any:
@@ -53,21 +41,44 @@ class CScalar:
     def limits(self) -> tuple[int, int]:
         """Return the smallest and the largest value."""
         bits = 8 * self.size
-        return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if self.ctype.startswith("s") else (0, (1 << bits) - 1)
+        return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if self.signed else (0, (1 << bits) - 1)
+
+    @property
+    def signed(self) -> bool:
+        """Return whether the type has negative values."""
+        return self.ctype.startswith("s")
+
+    @property
+    def pattern(self) -> str:
+        """Return the regular expression of the string form; no more digits than the type has."""
+        digits = 2 * self.size
+        if self.signed:
+            return rf"^(-?0[xX][0-7]?[0-9a-fA-F]{{1,{digits - 1}}}|-0[xX]8{'0' * (digits - 1)})$"
+        return rf"^0[xX][0-9a-fA-F]{{1,{digits}}}$"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return an int of the right range that also reads "0x…" and, if 64 bits wide, writes it to JSON."""
         low, high = self.limits
+        form = re.compile(self.pattern)
+
+        def integer(value: Any) -> Any:
+            """Turn "0x…" into an int and leave everything else to the strict int check."""
+            if isinstance(value, str):
+                if not form.fullmatch(value):
+                    raise PydanticCustomError("hex_integer", 'expected a number or a string like "0x1f"')
+                return int(value, 16)
+            return value
+
         wide = core_schema.plain_serializer_function_ser_schema(hex, when_used="json") if self.size == 8 else None
         return core_schema.no_info_before_validator_function(
-            _integer, core_schema.int_schema(ge=low, le=high, strict=True), serialization=wide
+            integer, core_schema.int_schema(ge=low, le=high, strict=True), serialization=wide
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return both forms that are read."""
         low, high = self.limits
         number = {"type": "integer", "minimum": low, "maximum": high}
-        text = {"type": "string", "pattern": r"^-?0[xX][0-9a-fA-F]{1,16}$"}
+        text = {"type": "string", "pattern": self.pattern, "examples": ["0x1f"]}
         return {"anyOf": [text, number] if self.size == 8 else [number, text]}
 
 
@@ -87,8 +98,9 @@ def _bytes_schema(minimum: int, maximum: int) -> CoreSchema:
     )
 
 
-def _bytes_json(minimum: int, maximum: int) -> JsonSchemaValue:
-    return {"type": "string", "pattern": "^([0-9a-fA-F]{2})*$", "minLength": 2 * minimum, "maxLength": 2 * maximum}
+def _bytes_json(minimum: int, maximum: int, granule: int = 1) -> JsonSchemaValue:
+    pattern = f"^([0-9a-fA-F]{{{2 * granule}}})*$"
+    return {"type": "string", "pattern": pattern, "minLength": 2 * minimum, "maxLength": 2 * maximum}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,7 @@ class CFlexBytes:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the hex form."""
-        return _bytes_json(0, self.max_bytes)
+        return _bytes_json(0, self.max_bytes, self.granule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ..layout import U8, U32, U64, CBytes, CStruct, PackedByte
 
@@ -76,6 +78,14 @@ class InterruptShadow(PackedByte):
         if isinstance(data, int) and not isinstance(data, bool) and 0 <= data <= 255:
             return {"current": data & 15, "smm": data >> 4}
         return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return both forms that are read; only the structured one is written."""
+        structured = handler.resolve_ref_schema(handler(schema))
+        if handler.mode == "serialization":
+            return structured
+        return {"anyOf": [structured, {"type": "integer", "minimum": 0, "maximum": 255}]}
 
     @classmethod
     def from_byte(cls, value: int) -> InterruptShadow:

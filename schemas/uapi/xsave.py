@@ -27,11 +27,6 @@ class KvmXsave(CStruct):
         return int.from_bytes(self.region[offset : offset + size], "little")
 
     @property
-    def fcw(self) -> int:
-        """Return the x87 control word."""
-        return self._le(0, 2)
-
-    @property
     def mxcsr(self) -> int:
         """Return MXCSR; it travels only here (KVM_GET_FPU does not fill it)."""
         return self._le(24, 4)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from schemas.errors import FieldError, LayoutError, parse_as, problems_of
 from schemas.layout import U8, U16, U32, U64, CArray, CBytes, CFlexArray, CStruct, FieldLayout
 from schemas.uapi.debugregs import KvmDebugregs
+from schemas.uapi.lapic import KvmLapicState
 from schemas.uapi.mp_state import KvmMpState
 from schemas.uapi.msrs import KvmMsrEntry, KvmMsrs
 from schemas.uapi.pit2 import KvmPitChannelState
@@ -107,7 +108,8 @@ def test_both_forms_of_an_integer_are_read(form):
 
 
 @pytest.mark.parametrize(
-    "form", ["16", "", "0x", "0xg", " 0x10", "0x10\n", "0x1_0", "0x1" + "0" * 16, True, 1.0, None, [], -1, 1 << 64]
+    "form",
+    ["16", "", "0x", "0xg", " 0x10", "0x10\n", "0x1_0", "0x1" + "0" * 16, "-0x1", True, 1.0, None, [], -1, 1 << 64],
 )
 def test_anything_else_is_refused_with_the_name_of_the_field(form):
     with pytest.raises(FieldError) as caught:
@@ -119,6 +121,22 @@ def test_signed_values_have_both_signs_in_json():
     channel = KvmPitChannelState.zero().model_copy(update={"count_load_time": -5})
     assert json.loads(channel.model_dump_json())["count_load_time"] == "-0x5"
     assert KvmPitChannelState.model_validate_json(channel.model_dump_json()) == channel
+
+
+@pytest.mark.parametrize("form", ["0x100", "0x010", "256"])
+def test_a_string_has_no_more_digits_than_the_type(form):
+    data = KvmVcpuEvents.zero().model_dump()
+    data["smi"]["smm"] = form
+    with pytest.raises(FieldError, match=r"smi\.smm"):
+        parse_as(KvmVcpuEvents, data)
+
+
+@pytest.mark.parametrize("value", [-(1 << 63), -1, 0, (1 << 63) - 1])
+def test_signed_limits_have_a_string_form(value):
+    assert parse_as(KvmPitChannelState, {**KvmPitChannelState.zero().model_dump(), "count_load_time": hex(value)})
+    for beyond in (-(1 << 63) - 1, 1 << 63):
+        with pytest.raises(FieldError, match="count_load_time"):
+            parse_as(KvmPitChannelState, {**KvmPitChannelState.zero().model_dump(), "count_load_time": hex(beyond)})
 
 
 def test_every_problem_is_reported_not_only_the_first():
@@ -187,3 +205,23 @@ def test_an_unpacked_struct_equals_and_copies_like_a_validated_one():
     assert hash(held) == hash(KvmMpState(mp_state=3))
     assert held.model_copy(update={"mp_state": 1}) == KvmMpState(mp_state=1)
     assert held.model_copy(deep=True) == held
+
+
+def test_the_local_apic_has_registers_at_every_sixteenth_byte():
+    page = bytearray(0x400)
+    page[0x320:0x324] = b"\x78\x56\x34\x12"
+    lapic = KvmLapicState(regs=bytes(page))
+    assert lapic.register(0x320) == 0x12345678
+    for offset in (0x321, 0x400, -16):
+        with pytest.raises(ValueError, match="no local APIC register"):
+            lapic.register(offset)
+
+
+def test_the_json_schema_says_what_is_read():
+    shadow = KvmVcpuEvents.model_json_schema()["$defs"]["InterruptShadow"]
+    assert {form["type"] for form in shadow["anyOf"]} == {"object", "integer"}
+    assert KvmVcpuEvents.model_json_schema(mode="serialization")["$defs"]["InterruptShadow"]["type"] == "object"
+    db = KvmDebugregs.model_json_schema()["properties"]["db"]
+    assert (db["minItems"], db["maxItems"]) == (4, 4)
+    entries = KvmMsrs.model_json_schema()["properties"]["entries"]
+    assert entries["maxItems"] == 1024
