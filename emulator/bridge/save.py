@@ -27,7 +27,7 @@ from schemas.uapi.xsave import KvmXsave
 from ..cpu_model import CpuModel
 from ..machine import Machine
 from ..memory import GuestMemory
-from ..registers import CR0_PG, CR4_PAE, EFER_LMA, MASK64, MSR_SMBASE, MSR_TSC
+from ..registers import CR0_PG, CR4_PAE, EFER_LMA, GPR_NAMES, MASK64, MSR_SMBASE, MSR_TSC
 from ..state import CpuState, DescriptorTable, Segment
 from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, SEGMENT_FIELDS, SEGMENTS
 
