@@ -61,7 +61,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is to be moved: `config` as in CONFIG (`migsvc.stream.config_map`), `summary` as the compatibility check wants it."""
+    """What is to be moved: `config` as in CONFIG (`config_map`), `summary` as the compatibility check wants it."""
 
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
