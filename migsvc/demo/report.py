@@ -76,7 +76,7 @@ class Report:
         self.console_lines(lines[last:end])
         self._shown = self._stay_from = end
 
-    def event(self, scenario: Scenario, hop: int, event: dict[str, Any]) -> None:
+    def event(self, hop: int, event: dict[str, Any]) -> None:
         """Show the phase in the status line."""
         if self._status is not None and event["type"] in ("state", "round", "progress"):
             data = ", ".join(f"{key} {value}" for key, value in event["data"].items())

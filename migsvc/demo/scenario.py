@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from migsvc.client import Client, ClientError
+from migsvc.client import ApiError, Client, ClientError
 from migsvc.demo.agents import Agent, DemoError
 from migsvc.demo.console import ConsoleFollower
 from migsvc.demo.plan import Plan
@@ -32,7 +32,7 @@ class Observer(Protocol):
     def console_changed(self, scenario: Scenario) -> None:
         """New lines came on the console."""
 
-    def event(self, scenario: Scenario, hop: int, event: dict[str, Any]) -> None:
+    def event(self, hop: int, event: dict[str, Any]) -> None:
         """The migration of that hop reported something."""
 
     def hop_done(self, scenario: Scenario, hop: int, migration: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Silent:
     def console_changed(self, scenario: Scenario) -> None:
         """Do nothing."""
 
-    def event(self, scenario: Scenario, hop: int, event: dict[str, Any]) -> None:
+    def event(self, hop: int, event: dict[str, Any]) -> None:
         """Do nothing."""
 
     def hop_done(self, scenario: Scenario, hop: int, migration: dict[str, Any]) -> None:
@@ -109,6 +109,14 @@ class Scenario:
         if self.follower.read(self.client):
             self.observer.console_changed(self)
 
+    def _follow_during_hop(self) -> None:
+        """Follow the console until the VM leaves; the other host has what was sent after that look."""
+        try:
+            self._follow()
+        except ApiError as error:
+            if error.slug not in ("not-owner", "conflict"):
+                raise
+
     def _watch_console(self, duration_s: float) -> None:
         """Let the guest run, and show what it prints."""
         end = time.monotonic() + duration_s
@@ -123,7 +131,8 @@ class Scenario:
             record = self.client.post("/v1/migrations", request)
             path = f"/v1/migrations/{record['id']}"
             for event in self.client.events(f"{path}/events"):
-                self.observer.event(self, hop, event)
+                self._follow_during_hop()
+                self.observer.event(hop, event)
             record = self._settled(path)
         except ClientError as error:
             raise DemoError(f"hop {hop + 1} ({moment}) from {self.here.name} failed: {error}") from error

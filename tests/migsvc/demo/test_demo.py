@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_six_migrations_end_as_none(own_temp):
     assert any(not v["smm"] and v["shadow"] == 1 for v in carried)
     hosts = [line["host"] for line in document["console"]]
     assert {"host-a", "host-b"} == set(hosts)
-    assert sum(a != b for a, b in zip(hosts, hosts[1:], strict=False)) >= 4
+    assert sum(a != b for a, b in pairwise(hosts)) >= 4
     assert left_behind(own_temp["TMPDIR"]) == ([], [])
 
 
