@@ -8,8 +8,9 @@ from schemas.state import MachineState, VcpuState, VmState
 from schemas.uapi.cpuid2 import KvmCpuid2
 from schemas.uapi.sregs import KvmSegment
 from schemas.uapi.sregs2 import KVM_SREGS2_FLAGS_PDPTRS_VALID
-from schemas.uapi.vcpu_events import VcpuEventFlags
+from schemas.uapi.vcpu_events import SHADOW_MASKS, VcpuEventFlags
 
+from ..config import AS_SMM
 from ..machine import Machine
 from ..registers import (
     CR0_PE,
@@ -28,12 +29,10 @@ from ..registers import (
     SS,
 )
 from ..state import XSAVE_BYTES, CpuState, Segment
-from .save import cpuid_of, memory_map
+from .save import cpuid_of, memory_map, shadow_address, shadow_in_smram
 from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, SEGMENT_FIELDS, SEGMENTS
 
 _MP_STATES = (MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED)
-_INT_SHADOW_OFFSET = {True: 0xFECB, False: 0xFF1A}
-"""Where SMRAM holds the shadow, by "the CPU model has long mode". Source: Linux 6.12 arch/x86/kvm/smm.h."""
 
 
 def restore_state(machine: Machine, state: MachineState) -> None:
@@ -178,14 +177,19 @@ def _load_events(machine: Machine, vcpu: VcpuState) -> None:
         kind = type(getattr(state, attribute))  # int, or bool where KVM has a flag
         setattr(state, attribute, kind(value))
     state.shadow = events.interrupt.shadow.current
-    state.smm_shadow = 0
-    if state.smm:
-        nibble = events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW)
-        shadow = events.interrupt.shadow.smm if nibble else _shadow_in_smram(machine)
-        state.smm_shadow = shadow
+    if state.smm and events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW):
+        _put_shadow_aside(machine, events.interrupt.shadow.smm)
+    state.smm_shadow = shadow_in_smram(machine) if state.smm else 0
 
 
-def _shadow_in_smram(machine: Machine) -> int:
-    """The shadow put aside, from the save area: for a state whose events do not carry it, as a stock kernel's."""
-    offset = _INT_SHADOW_OFFSET[machine.cpu.model.long_mode]
-    return machine.memory.read(1, machine.cpu.state.smbase + offset, 1) & 3
+def _put_shadow_aside(machine: Machine, shadow: int) -> None:
+    """Make RSM bring back the shadow that the events carry.
+
+    After a migration the save area holds it already; it does not where somebody has changed the events, or where
+    another carrier was converted to this one.
+    """
+    held = shadow_in_smram(machine)
+    if held != shadow:
+        address = shadow_address(machine)
+        byte = machine.memory.read(AS_SMM, address, 1)
+        machine.memory.write(AS_SMM, address, 1, byte & ~SHADOW_MASKS | shadow)

@@ -20,16 +20,17 @@ from schemas.uapi.smi_port import MigsvcSmiPort
 from schemas.uapi.sregs import KvmDtable, KvmSegment, KvmSregs
 from schemas.uapi.sregs2 import KVM_SREGS2_FLAGS_PDPTRS_VALID, KvmSregs2
 from schemas.uapi.tsc_khz import MigsvcTscKhz
-from schemas.uapi.vcpu_events import InterruptShadow, KvmVcpuEvents, VcpuEventFlags
+from schemas.uapi.vcpu_events import SHADOW_MASKS, InterruptShadow, KvmVcpuEvents, VcpuEventFlags
 from schemas.uapi.xcrs import KVM_MAX_XCRS, KvmXcr, KvmXcrs
 from schemas.uapi.xsave import KvmXsave
 
+from ..config import AS_SMM
 from ..cpu_model import CpuModel
 from ..machine import Machine
 from ..memory import GuestMemory
-from ..registers import CR0_PG, CR4_PAE, EFER_LMA, GPR_NAMES, MASK64, MSR_SMBASE, MSR_TSC
-from ..state import CpuState, DescriptorTable, Segment
-from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, SEGMENT_FIELDS, SEGMENTS
+from ..registers import CR0_PG, CR4_PAE, EFER_LMA, GPR_NAMES, MASK32, MASK64, MSR_SMBASE, MSR_TSC
+from ..state import DescriptorTable, Segment
+from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, INT_SHADOW_OFFSET, SEGMENT_FIELDS, SEGMENTS
 
 T = TypeVar("T", bound=CStruct)
 
@@ -77,7 +78,7 @@ def _save_vcpu(machine: Machine) -> VcpuState:
         sregs2=_make(KvmSregs2, {**common, "flags": KVM_SREGS2_FLAGS_PDPTRS_VALID, "pdptrs": tuple(state.pdptrs)})
         if pae
         else None,
-        events=_save_events(state),
+        events=_save_events(machine),
         mp_state=KvmMpState.model_construct(mp_state=state.mp_state),
         debugregs=KvmDebugregs.model_construct(db=tuple(state.dr), dr6=state.dr6, dr7=state.dr7, flags=0),
         xcrs=_save_xcrs(state.xcr0),
@@ -106,7 +107,8 @@ def _save_table(table: DescriptorTable) -> KvmDtable:
     return KvmDtable.model_construct(base=table.base, limit=table.limit)
 
 
-def _save_events(state: CpuState) -> KvmVcpuEvents:
+def _save_events(machine: Machine) -> KvmVcpuEvents:
+    state = machine.cpu.state
     groups: dict[str, dict[str, int]] = {}
     fields: dict[str, Any] = {}
     for group, name, attribute in EVENT_FIELDS:
@@ -115,7 +117,7 @@ def _save_events(state: CpuState) -> KvmVcpuEvents:
             groups.setdefault(group, {})[name] = value
         else:
             fields[name] = value
-    shadow = InterruptShadow.model_construct(current=state.shadow, smm=state.smm_shadow if state.smm else 0)
+    shadow = InterruptShadow.model_construct(current=state.shadow, smm=shadow_in_smram(machine) if state.smm else 0)
     flags = _EVENT_FLAGS
     if state.smm:
         flags |= VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW
@@ -125,6 +127,16 @@ def _save_events(state: CpuState) -> KvmVcpuEvents:
     parts = {name: getattr(zero, name).model_copy(update=values) for name, values in groups.items()}
     parts["interrupt"] = parts["interrupt"].model_copy(update={"shadow": shadow})
     return zero.model_copy(update={**parts, **fields, "flags": int(flags)})
+
+
+def shadow_in_smram(machine: Machine) -> int:
+    """The shadow put aside, as the save area holds it now: what RSM will bring back, a handler's edit included."""
+    return machine.memory.read(AS_SMM, shadow_address(machine), 1) & SHADOW_MASKS
+
+
+def shadow_address(machine: Machine) -> int:
+    """Where the save area has the shadow, in address space 1."""
+    return machine.cpu.state.smbase + INT_SHADOW_OFFSET[machine.cpu.model.long_mode] & MASK32
 
 
 def _save_xcrs(xcr0: int) -> KvmXcrs:

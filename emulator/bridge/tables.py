@@ -29,3 +29,5 @@ EVENT_FIELDS = (
     ("", "exception_payload", "exception_payload"),
 )
 """Rows (member of kvm_vcpu_events, field, attribute of CpuState); the two shadows are apart."""
+INT_SHADOW_OFFSET = {True: 0xFECB, False: 0xFF1A}
+"""Where SMRAM holds the shadow, by "the CPU model has long mode". Source: Linux 6.12 arch/x86/kvm/smm.h."""

@@ -172,26 +172,49 @@ def test_the_smm_shadow_is_flagged_in_smm_only():
     assert {(0, 0), (1, 0), (2, 0), (2, 2)} <= seen
 
 
-@pytest.mark.parametrize("nibble", [True, False], ids=["nibble", "SMRAM byte only"])
-def test_both_carriers_bring_the_shadow_back(nibble):
+def in_smm_with_a_shadow():
     machine = Machine(GUESTS["smm_corners"].config())
     state = machine.cpu.state
-    while not (state.smm and state.smm_shadow):
+    while not (state.smm and state.smm_shadow == 2):
         machine.run(1)
-    expected = state.smm_shadow
+    return machine
+
+
+def with_shadow_aside(state, masks, flag):
+    events = state.vcpus[0].events
+    held = events.interrupt.shadow.model_copy(update={"smm": masks})
+    flags = events.flags | 0x40 if flag else events.flags & ~0x40
+    interrupt = events.interrupt.model_copy(update={"shadow": held})
+    return with_vcpu(state, events=events.model_copy(update={"flags": flags, "interrupt": interrupt}))
+
+
+@pytest.mark.parametrize(
+    ("masks", "flag", "expected"),
+    [(2, True, 2), (0, False, 2), (1, True, 1), (3, True, 3), (0, True, 0)],
+    ids=["as saved", "only SMRAM carries it", "changed to MOV SS", "changed to both", "cleared"],
+)
+def test_rsm_brings_back_the_shadow_that_the_restored_state_carries(masks, flag, expected):
+    machine = in_smm_with_a_shadow()
     saved = save_state(machine)
-    if not nibble:
-        events = saved.vcpus[0].events
-        held = events.interrupt.shadow.model_copy(update={"smm": 0})
-        events = events.model_copy(
-            update={"flags": events.flags & ~0x40, "interrupt": events.interrupt.model_copy(update={"shadow": held})}
-        )
-        saved = with_vcpu(saved, events=events)
+    assert saved.vcpus[0].events.interrupt.shadow.smm == 2
     twin = Machine(machine.config, ram=bytearray(machine.memory.ram), load_images=False)
-    restore_state(twin, saved)
+    restore_state(twin, with_shadow_aside(saved, masks, flag))
+    assert save_state(twin).vcpus[0].events.interrupt.shadow.smm == expected
     while twin.cpu.state.smm:
         twin.run(1)
     assert twin.cpu.state.shadow == expected
+
+
+def test_a_handler_that_edits_the_shadow_in_smram_is_believed_after_a_migration_too():
+    machine = in_smm_with_a_shadow()
+    machine.memory.write(1, machine.cpu.state.smbase + 0xFECB, 1, 0xFD)
+    twin = twin_of(machine)
+    assert save_sections(twin) == save_sections(machine)
+    assert twin.memory.ram == machine.memory.ram
+    for each in (machine, twin):
+        while each.cpu.state.smm:
+            each.run(1)
+        assert each.cpu.state.shadow == 1
 
 
 def test_the_profile_says_that_the_emulator_can_hold_its_own_guests():
