@@ -100,11 +100,11 @@ class Vm(Protocol):
     def stopped(self) -> Stop | None:
         """Return why the VM cannot go on, as the last slice or the loaded state says; None if it can."""
 
-    def run_slice(self, max_steps: int) -> SliceResult:
-        """Run at most `max_steps` steps."""
+    def run_slice(self, max_steps: int, max_idle_ns: int) -> SliceResult:
+        """Run at most `max_steps` steps; fewer once the guest has idled `max_idle_ns` of virtual time or more."""
 
-    def run_until(self, condition: Callable[[Moment], bool], max_steps: int) -> SliceResult:
-        """Run until `condition` holds at a boundary, at most `max_steps` steps; 0 steps if it holds now."""
+    def run_until(self, condition: Callable[[Moment], bool], max_steps: int, max_idle_ns: int) -> SliceResult:
+        """Run like `run_slice`, until `condition` holds at a boundary; 0 steps if it holds now."""
 
     def moment(self) -> Moment:
         """Return where the first vCPU is."""
@@ -150,10 +150,30 @@ class Vm(Protocol):
         """Give RAM back."""
 
 
+class GuestParamInfo(NamedTuple):
+    """A number that a bundled guest takes: its default, its bounds and what it means."""
+
+    default: int
+    minimum: int
+    maximum: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestInfo:
+    """A guest that a backend brings along."""
+
+    name: str
+    description: str
+    ram_bytes: int
+    params: Mapping[str, GuestParamInfo]
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One row of BACKENDS: how to make a VM of a `VmConfig`, and what this host can hold with it."""
+    """One row of BACKENDS: how to make a VM, what a host of a given name can hold with it, and its bundled guests."""
 
     name: str
     create: Callable[[VmConfig], Vm]
-    profile: Callable[[], HostProfile]
+    profile: Callable[[str], HostProfile]
+    guests: tuple[GuestInfo, ...] = ()

@@ -16,7 +16,7 @@ from migsvc.backends.base import HALTED, PAUSE_CONDITIONS, Backend, Moment, Save
 from migsvc.backends.config import VmConfig
 from migsvc.backends.console import ConsoleRing
 from migsvc.backends.guard import Guard
-from migsvc.backends.pacing import Pacer, SliceSize
+from migsvc.backends.pacing import NO_IDLE_LIMIT_NS, Pacer, SliceSize
 from migsvc.errors import ConflictError, InputError
 
 log = logging.getLogger(__name__)
@@ -225,7 +225,7 @@ class VmControl:
             log.exception("VM %s: the backend failed", self.vm_id)
             result = SliceResult(0, stop=Stop("internal_error", detail=f"{type(error).__name__}: {error}"))
         now_ns = self._clock_ns()
-        self._size.learn(result.steps, now_ns - begin_ns, result.idle_ns)
+        self._size.learn(result.steps, now_ns - begin_ns)
         if job is not None:
             self._advance(job, result)
         if result.stop is not None:
@@ -236,10 +236,13 @@ class VmControl:
         return self._pacer.wait_ns(now_ns, result.virtual_ns, result.idle_ns)
 
     def _work(self, vm: Vm, job: Job | None) -> SliceResult:
+        idle_ns = self._pacer.max_idle_ns
         if job is None:
-            return vm.run_slice(self._size.steps)
+            return vm.run_slice(self._size.steps, idle_ns)
         steps = min(self._size.steps, job.remaining)
-        return vm.run_slice(steps) if job.condition is None else vm.run_until(job.condition, steps)
+        if job.condition is None:
+            return vm.run_slice(steps, NO_IDLE_LIMIT_NS)
+        return vm.run_until(job.condition, steps, idle_ns)
 
     def _advance(self, job: Job, result: SliceResult) -> None:
         """Take note of a job's slice and answer if it has ended."""

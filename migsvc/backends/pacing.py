@@ -18,8 +18,10 @@ MAX_AHEAD_NS = 1 * NS_PER_S
 MAX_BEHIND_NS = 50_000_000
 """Time lost while busy is caught up from idle time, but no more than this much."""
 
-MAX_IDLE_PER_SLICE_NS = 20_000_000
-"""A slice with more idle time than this is cut, so that the sleeps stay short and output flows evenly."""
+MAX_IDLE_PER_SLICE_NS = 5_000_000
+"""A slice of a paced VM ends when the guest has idled this long, so that sleeps are short and output flows evenly."""
+
+NO_IDLE_LIMIT_NS = 1 << 62
 
 
 class SliceSize:
@@ -29,13 +31,11 @@ class SliceSize:
         """Begin with a guess."""
         self.steps = FIRST_STEPS
 
-    def learn(self, steps: int, elapsed_ns: int, idle_ns: int = 0) -> None:
+    def learn(self, steps: int, elapsed_ns: int) -> None:
         """Move towards the size that would have taken the target, half way at a time; never past double."""
         if steps <= 0:
             return
         fitting = steps * TARGET_SLICE_NS // max(elapsed_ns, 1)
-        if idle_ns > MAX_IDLE_PER_SLICE_NS:
-            fitting = min(fitting, steps * MAX_IDLE_PER_SLICE_NS // idle_ns)
         size = (self.steps + min(fitting, 2 * self.steps)) // 2
         self.steps = min(max(size, MIN_STEPS), MAX_STEPS)
 
@@ -48,6 +48,11 @@ class Pacer:
         self._paced = paced
         self._ahead_ns = 0
         self._last_ns: int | None = None
+
+    @property
+    def max_idle_ns(self) -> int:
+        """How much idle virtual time one slice may have."""
+        return MAX_IDLE_PER_SLICE_NS if self._paced else NO_IDLE_LIMIT_NS
 
     def begin(self, now_ns: int) -> None:
         """Forget the past: the VM was paused until `now_ns` of real time."""

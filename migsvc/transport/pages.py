@@ -1,63 +1,106 @@
-"""Pages of guest RAM as runs: out of a dirty bitmap, and split into pages of zeros and others. No Python per page.
+"""Which pages travel, as runs: from a dirty bitmap, without those that hold only zeros. No Python work per page.
 
-A run is (first page, page count) of the backing. Source of the bitmap's form: Linux api.rst 4.8 KVM_GET_DIRTY_LOG, bit
-n of byte n // 8 is page n.
+A page is a number: its offset in the backing / 4096. A run is (first page, page count); runs ascend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-PAGE_BYTES = 4096
-SCAN_BYTES = 4 << 20
-"""Memory scanned at once for zeros: stays in the cache, and the flags beside it are small."""
+from migsvc.stream.records import PAGE_BYTES
+from schemas.memory import MemoryMap
+
+Buffer = bytes | bytearray | memoryview
+Pages = NDArray[np.int64]
+"""Page numbers, ascending."""
 
 Runs = list[tuple[int, int]]
+WORDS = PAGE_BYTES // 8
+BLOCK_PAGES = 4096
+"""Pages looked at together: 16 MiB, so that a scattered block, which is copied, stays small."""
+
+PROBES = (0, WORDS // 2 + 5, WORDS - 1)
+"""Words that are looked at first: a page in use rarely holds zero in all three."""
 
 
-def bitmap_runs(bitmap: bytes) -> Runs:
-    """Return the runs of set bits, ascending."""
-    flags = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little").astype(bool)
-    return _runs(flags, 0)
+class Selection(NamedTuple):
+    """The pages of one round: those that travel with their contents, and those that hold only zeros."""
+
+    data: Runs
+    zero: Runs
+    data_pages: int
+    zero_pages: int
 
 
-def count_pages(runs: Iterable[tuple[int, int]]) -> int:
-    """Return how many pages the runs hold."""
-    return sum(count for _, count in runs)
+def all_pages(memory: MemoryMap) -> Pages:
+    """Return every page of the backing that some slot shows."""
+    return np.flatnonzero(covered(memory)).astype(np.int64)
 
 
-def merge_runs(runs: Iterable[tuple[int, int]]) -> Runs:
-    """Return runs in ascending order without overlaps."""
-    merged: Runs = []
-    for first, count in sorted(runs):
-        if merged and first <= sum(merged[-1]):
-            start, length = merged[-1]
-            merged[-1] = (start, max(length, first + count - start))
-        else:
-            merged.append((first, count))
-    return merged
+def covered(memory: MemoryMap) -> NDArray[np.bool_]:
+    """Return, per page of the backing, whether some slot shows it; no other page is part of the machine."""
+    mask = np.zeros(memory.ram_bytes // PAGE_BYTES, np.bool_)
+    for extent in memory.extents():
+        first = extent.backing_offset_bytes // PAGE_BYTES
+        mask[first : first + extent.size_bytes // PAGE_BYTES] = True
+    return mask
 
 
-def split_zero(ram: memoryview, runs: Iterable[tuple[int, int]]) -> tuple[Runs, Runs]:
-    """Return (runs of pages with data, runs of pages of zeros), both ascending if `runs` are."""
-    data: Runs = []
-    zero: Runs = []
-    words = np.frombuffer(ram, np.uint64).reshape(-1, PAGE_BYTES // 8)
-    step = SCAN_BYTES // PAGE_BYTES
-    for first, count in runs:
-        for at in range(first, first + count, step):
-            piece = words[at : min(at + step, first + count)]
-            used = piece.any(axis=1)
-            data += _runs(used, at)
-            zero += _runs(~used, at)
-    return data, zero
+def pages_of_bitmap(bitmap: Buffer, memory: MemoryMap) -> Pages:
+    """Return the pages whose bit is set (bit n of byte n // 8 = page n) and that some slot shows.
+
+    Raises:
+        ValueError: the bitmap is shorter than the backing.
+    """
+    count = memory.ram_bytes // PAGE_BYTES
+    octets = np.frombuffer(bitmap, np.uint8)
+    if octets.size * 8 < count:
+        raise ValueError(f"a dirty bitmap of {octets.size} bytes for {count} pages")
+    bits = np.unpackbits(octets, count=count, bitorder="little").view(np.bool_)
+    return np.flatnonzero(bits & covered(memory)).astype(np.int64)
 
 
-def _runs(flags: npt.NDArray[np.bool_], base: int) -> Runs:
-    """Return the runs of true flags, counted from `base`."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
-    pairs = edges.reshape(-1, 2)
-    return [(base + int(start), int(end - start)) for start, end in pairs]
+def runs_of(pages: Pages) -> Runs:
+    """Return ascending pages as runs."""
+    if not pages.size:
+        return []
+    breaks = np.flatnonzero(np.diff(pages) != 1) + 1
+    starts = np.concatenate(([0], breaks))
+    lengths = np.diff(np.concatenate((starts, [pages.size])))
+    return list(zip(pages[starts].tolist(), lengths.tolist(), strict=True))
+
+
+def are_zero(ram: Buffer, pages: Pages) -> NDArray[np.bool_]:
+    """Return, per page, whether it holds only zeros now; one that a vCPU writes meanwhile is dirty again anyway."""
+    rows = np.frombuffer(ram, np.uint64).reshape(-1, WORDS)
+    found = np.zeros(pages.size, np.bool_)
+    for at in range(0, pages.size, BLOCK_PAGES):
+        block = pages[at : at + BLOCK_PAGES]
+        found[at : at + block.size] = _block_is_zero(rows, block)
+    return found
+
+
+def _block_is_zero(rows: NDArray[np.uint64], block: Pages) -> NDArray[np.bool_]:
+    first, last = int(block[0]), int(block[-1])
+    contiguous = last - first + 1 == block.size
+    here = slice(first, last + 1) if contiguous else block
+    maybe = np.zeros(block.size, np.uint64)
+    for word in PROBES:
+        maybe |= rows[here, word]
+    empty: NDArray[np.bool_] = maybe == 0
+    candidates = int(np.count_nonzero(empty))
+    if candidates == block.size and contiguous:
+        empty = np.bitwise_or.reduce(rows[here], axis=1) == 0
+    elif candidates:
+        empty[empty] = np.bitwise_or.reduce(rows[block[empty]], axis=1) == 0
+    return empty
+
+
+def select(ram: Buffer, pages: Pages) -> Selection:
+    """Split pages into runs with contents and runs of zeros."""
+    zero = are_zero(ram, pages)
+    zero_pages = int(np.count_nonzero(zero))
+    return Selection(runs_of(pages[~zero]), runs_of(pages[zero]), int(pages.size) - zero_pages, zero_pages)

@@ -1,0 +1,1 @@
+"""How streams and conversations travel: blocking sockets for threads, and runs of pages picked by numpy."""
