@@ -118,7 +118,7 @@ class Machine:
         self.cpu = Cpu(self.memory, MachineBus(self), MODELS[config.cpu_model])
         self.cpu.read_tsc = self.tsc
         self.pic = Pic(self._update_interrupt_line)
-        self.lapic = Lapic(self._now, self.inject_smi, self.inject_nmi, self._lapic_changed)
+        self.lapic = Lapic(self._now, self.inject_smi, self.inject_nmi, self.cpu.request_init, self._lapic_changed)
         self.pit = Pit(self._now, lambda: self.pic.pulse_irq(TIMER_IRQ), self._timers_changed)
         self.serial = Serial(lambda level: self.pic.set_irq(COM1_IRQ, level))
         self.smi_port = SmiPort(self._now, self.inject_smi, self._timers_changed)

@@ -108,6 +108,7 @@ def _load_vm(machine: Machine, vm: VmState) -> None:
     if vm.machine is not None:
         machine.set_clock(vm.machine.now_ns, vm.machine.retired_instructions)
         machine.debug_exit.load(vm.machine.debug_exit_code if vm.machine.debug_exit_done else None)
+        machine.cpu.exit_request = machine.exit_code is not None
     machine.clock_offset_ns = 0 if vm.clock is None else vm.clock.clock - machine.now_ns
     if vm.pic_master is not None and vm.pic_slave is not None:
         machine.pic.load(vm.pic_master.chip.pic.model_dump(), vm.pic_slave.chip.pic.model_dump())

@@ -30,7 +30,8 @@ _WRITABLE = {
     TDCR: 0xB,
     TMICT: 0xFFFFFFFF,
 }
-_DELIVER_FIXED, _DELIVER_LOWEST, _DELIVER_SMI, _DELIVER_NMI = 0, 1, 2, 4
+_DELIVER_FIXED, _DELIVER_LOWEST, _DELIVER_SMI, _DELIVER_NMI, _DELIVER_INIT = 0, 1, 2, 4, 5
+_ICR_ASSERT = 1 << 14
 _U32 = Struct("<I")
 
 
@@ -40,7 +41,7 @@ class Lapic:
     The page is the state; what is computed (PPR, TMCCT) is written into it by `snapshot`. The timer counts at
     1 GHz of virtual time through its divider, which runs freely from virtual time 0: so the current count and the
     time together give the deadline exactly, and nothing is lost in `struct kvm_lapic_state`. There is one vCPU:
-    INIT and SIPI have nobody to start and are ignored. TSC-deadline mode and x2APIC are not in the CPU model.
+    SIPI has nobody to start and is ignored. TSC-deadline mode and x2APIC are not in the CPU model.
 
     `now_ns` tells virtual time; `on_change` is called after anything that may change what is pending or due.
 
@@ -52,6 +53,7 @@ class Lapic:
         now_ns: Callable[[], int],
         request_smi: Callable[[], None],
         request_nmi: Callable[[], None],
+        request_init: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
         self.regs = bytearray(REGS_BYTES)
@@ -60,6 +62,7 @@ class Lapic:
         self._now_ns = now_ns
         self._request_smi = request_smi
         self._request_nmi = request_nmi
+        self._request_init = request_init
         self._on_change = on_change
         self._reset()
 
@@ -230,6 +233,8 @@ class Lapic:
                 self._request_smi()
             case mode if mode == _DELIVER_NMI:
                 self._request_nmi()
+            case mode if mode == _DELIVER_INIT and icr & _ICR_ASSERT:
+                self._request_init()
 
     def _addresses_self(self, icr: int) -> bool:
         shorthand = icr >> 18 & 3

@@ -156,7 +156,7 @@ def sent():
 
 @pytest.fixture
 def lapic(sent):
-    made = Lapic(lambda: 0, lambda: sent.append("smi"), lambda: sent.append("nmi"), nothing)
+    made = Lapic(lambda: 0, *(lambda what=what: sent.append(what) for what in ("smi", "nmi", "init")), nothing)
     made.mmio_write(SPIV, 4, 0x1FF)
     return made
 
@@ -199,9 +199,23 @@ def test_a_disabled_apic_drops_fixed_interrupts_but_passes_the_8259(lapic):
         (0, 0x84043, [0x43]),
         (0, 0x04400, "nmi"),
         (0, 0x04200, "smi"),
+        (0, 0x04500, "init"),
+        (0, 0x00500, []),
         (0, 0x44004, []),
     ],
-    ids=["self", "own id", "broadcast", "other id", "all but self", "all", "nmi", "smi", "vector below 16"],
+    ids=[
+        "self",
+        "own id",
+        "broadcast",
+        "other id",
+        "all but self",
+        "all",
+        "nmi",
+        "smi",
+        "init",
+        "INIT de-assert",
+        "vector below 16",
+    ],
 )
 def test_inter_processor_interrupts_reach_the_one_vcpu(lapic, sent, icr2, icr, result):
     lapic.mmio_write(ICR2, 4, icr2)

@@ -199,7 +199,7 @@ def test_the_command_port_raises_an_smi_and_keeps_the_bytes(clock):
 
 
 def make_lapic(clock):
-    lapic = Lapic(clock.now, clock.note("smi"), clock.note("nmi"), nothing)
+    lapic = Lapic(clock.now, clock.note("smi"), clock.note("nmi"), nothing, nothing)
     lapic.mmio_write(SPIV, 4, 0x1FF)
     return lapic
 
