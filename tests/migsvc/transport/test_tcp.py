@@ -8,15 +8,31 @@ import pytest
 
 from migsvc.errors import CancelledError, InputError, PeerError
 from migsvc.protocol import (
+    Accept,
     Disconnected,
     Hello,
     MigrationConnection,
+    Offer,
     RemoteProtocolError,
     Role,
+    RoundAck,
+    Welcome,
 )
-from migsvc.stream import MemoryBody
+from migsvc.stream import (
+    Config,
+    MachineMemory,
+    MemoryBody,
+    RoundEnd,
+    StreamHeader,
+    StreamWriter,
+    config_map,
+    memory_batches,
+    zero_batches,
+)
 from migsvc.transport.bandwidth import TokenBucket
+from migsvc.transport.pages import select
 from migsvc.transport.tcp import Channel, Listener, format_address, parse_address
+from schemas.memory import MemoryMap
 
 
 @pytest.fixture
@@ -215,3 +231,68 @@ def test_addresses_go_there_and_back(address):
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(InputError, match="HOST:PORT"):
         parse_address(text)
+
+
+def conversation(here, there, config, ram, backing, rounds):
+    """Let two threads take a conversation up to the last round; return what the destination was given."""
+    source, destination = MigrationConnection(Role.SOURCE), MigrationConnection(Role.DESTINATION)
+    memory = MachineMemory(destination.reader, lambda _config: backing)
+
+    def send():
+        here.send(source.send(hello()))
+        here.receive(source)
+        here.send(source.send(Offer(config_map(config), {})))
+        here.receive(source)
+        writer = StreamWriter(StreamHeader(bytes(16), 1, 1))
+        here.send(source.send_stream(writer.header()), source.send_stream(writer.config(config)))
+        for pages in rounds:
+            chosen = select(ram, pages)
+            for batch in zero_batches(writer.extents, chosen.zero):
+                here.send(source.send_stream(writer.zero(batch)))
+            for batch in memory_batches(writer.extents, chosen.data):
+                head, body = writer.memory(batch, ram)
+                here.send(source.send_stream(head), body)
+            here.send(source.send_stream(writer.round_end()))
+            acknowledged = here.receive(source)
+        return acknowledged
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        there.receive(destination)
+        there.send(destination.send(Welcome(1, "id", "south", {})))
+        there.receive(destination)
+        there.send(destination.send(Accept()))
+        taken = []
+        while len(taken) < len(rounds):
+            event = there.receive(destination, memory)
+            record = getattr(event, "record", None)
+            memory.take(record)
+            if isinstance(record, RoundEnd):
+                taken.append(record)
+                there.send(destination.send(RoundAck(record.round)))
+        assert sending.result(20) == RoundAck(len(rounds))
+    return taken
+
+
+def test_rounds_of_pages_go_straight_from_one_backing_to_the_other(pair):
+    here, there = pair
+    pages = 3000
+    slot = {"as_id": 0, "slot": 0, "gpa": 0, "size_bytes": pages * 4096, "flags": 0, "backing_offset_bytes": 0}
+    config = Config(
+        vm_id="vm-1",
+        vm_name="web",
+        backend="emulator",
+        guest=None,
+        epoch=1,
+        source_host="north",
+        schema_version=1,
+        memory=MemoryMap(slots=[slot], ram_bytes=pages * 4096),
+        vcpus=1,
+    )
+    ram, backing = bytearray(pages * 4096), bytearray(pages * 4096)
+    words = np.frombuffer(ram, np.uint64).reshape(pages, 512)
+    words[::3] = np.random.default_rng(1).integers(1, 1 << 63, (1000, 512), np.uint64)
+    taken = conversation(here, there, config, memoryview(ram), backing, [np.arange(pages), np.array([0, 1, 3, 2999])])
+    assert backing == ram
+    assert [(end.pages, end.zero_pages) for end in taken] == [(1000, 2000), (2, 2)]
+    assert here.bytes_sent == there.bytes_received > 1000 * 4096
