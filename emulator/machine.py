@@ -205,9 +205,11 @@ class Machine:
             steps = self._slice(max_steps - done)
             done += steps
             if steps == 0 and self._ended() is None and not self._wake():
-                return RunResult(StopReason.HALTED, done)
+                break
         reason = self._ended()
-        return RunResult(StopReason.BUDGET if reason is None else reason, done)
+        if reason is None:
+            reason = StopReason.HALTED if self._sleeps_for_good() else StopReason.BUDGET
+        return RunResult(reason, done)
 
     def _slice(self, budget: int) -> int:
         """Run to the next deadline at most and handle what falls due."""
@@ -238,6 +240,15 @@ class Machine:
         self.smi_port.due(now_ns)
         self.pit.due(now_ns)
         self.lapic.due(now_ns)
+
+    def _sleeps_for_good(self) -> bool:
+        """Whether the vCPU is in HLT with nothing to deliver now and no timer that would wake it."""
+        state = self.cpu.state
+        if state.mp_state != MP_HALTED or ((state.smi_pending or state.latched_init) and not state.smm):
+            return False
+        if (state.nmi_pending and not state.nmi_masked) or (self.cpu.interrupt_line and state.rflags & FLAG_IF):
+            return False
+        return self._wake_deadline() is None
 
     def _wake(self) -> bool:
         """Jump over HLT to the next event that wakes the vCPU; False if there is none."""

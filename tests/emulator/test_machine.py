@@ -55,7 +55,9 @@ def test_the_debug_exit_ends_the_run_for_good():
 
 def test_hlt_with_interrupts_off_never_wakes():
     machine = machine_with(CLI + HLT)
-    assert machine.run(100) == (StopReason.HALTED, 2)
+    assert machine.run(1) == (StopReason.BUDGET, 1)
+    assert machine.run(1) == (StopReason.HALTED, 1)
+    assert machine.run(100) == machine.run(0) == (StopReason.HALTED, 0)
     assert machine.now_ns == 2000
 
 
@@ -63,6 +65,7 @@ def test_an_smi_or_nmi_from_outside_wakes_a_machine_that_was_halted_for_good():
     machine = machine_with(CLI + HLT + NOP + HLT)
     machine.run(100)
     machine.inject_smi()
+    assert machine.run(0).reason == StopReason.BUDGET
     assert machine.run(1) == (StopReason.BUDGET, 1)
     assert not machine.cpu.state.smm
     assert machine.run(100).reason == StopReason.HALTED
