@@ -221,10 +221,11 @@ class MigrationStats(Record):
     zero_pages: int = 0
     bytes: int = Field(default=0, description="bytes on the wire, source to destination")
     phases_ns: dict[str, int] = Field(default_factory=dict, description="phase -> duration")
-    downtime_ns: int | None = Field(default=None, description="from the pause on the source to RUNNING from the destination")
+    downtime_ns: int | None = Field(default=None, description="from the pause to the destination's Running")
     total_ns: int | None = None
     carried: list[dict[str, Any]] = Field(
-        default_factory=list, description="per vCPU at the switch-over: smm, shadow, smm_shadow, rip, retired_instructions"
+        default_factory=list,
+        description="per vCPU at the switch-over: rip, smm, shadow, smm_shadow, retired_instructions",
     )
 
 

@@ -48,7 +48,8 @@ async def fetch_host(url: str, token: str | None) -> HostInfo:
             status = response.status_code
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         raise PeerError(
-            f"{url} cannot be reached: {error or type(error).__name__}", hint="see that its agent runs and the URL is right"
+            f"{url} cannot be reached: {error or type(error).__name__}",
+            hint="see that its agent runs and the URL is right",
         ) from error
     if status in (401, 403):
         raise PeerError(f"{url} refuses our token (HTTP {status})", hint="register the peer with the right token_file")
