@@ -68,7 +68,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
             Middleware(Guard, token=token),
             Middleware(BodyLimitProblems),
             Middleware(
-                Idempotency, store=lambda: used.catalogue.idempotency if used.ready else None, settings=settings
+                Idempotency, store=lambda: used.idempotency if used.ready else None, settings=settings
             ),
         ],
     )

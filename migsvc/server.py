@@ -72,6 +72,7 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         StartError: the port is taken, or the data directory cannot be used.
     """
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every look at the catalogue's version
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         app = create_app(settings)

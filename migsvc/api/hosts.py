@@ -18,7 +18,17 @@ EXAMPLE: dict[str, Any] = {
     "version": "0.1.0",
     "migration_address": "127.0.0.1:40711",
     "profile": {**examples.host_profile(), "name": "host-a"},
-    "counts": {"vms": 2, "snapshots": 1, "peers": 1, "migrations": 6},
+    "guests": [
+        {
+            "name": "ticker64",
+            "description": "timer, a dirtied working set, its checksum on the serial port, SMIs in shadows",
+            "ram_bytes": 16777216,
+            "params": {
+                "ticks": {"default": 500, "minimum": 1, "maximum": 4294967295, "description": "end after so many ticks"}
+            },
+        }
+    ],
+    "counts": {"vms": 2, "snapshots": 1, "peers": 1, "migrations": 6, "migrations_under_way": 0},
 }
 
 
@@ -29,5 +39,5 @@ EXAMPLE: dict[str, Any] = {
     responses={**example(200, EXAMPLE), **errors_of("not-ready")},
 )
 async def get_host(services: Svc) -> dict[str, Any]:
-    """Return identity, the address that takes migrations, the host profile and counts."""
+    """Return identity, the address that takes migrations, the host profile, the bundled guests and counts."""
     return await services.hosts.describe()

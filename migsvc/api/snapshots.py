@@ -97,7 +97,15 @@ async def delete_snapshot(services: Svc, snapshot: SnapshotRef) -> None:
     responses={
         **example(201, examples.PAUSED_VM, location=True, etag=True),
         **errors_of(
-            *("not-found", "conflict", "incompatible", "stream-rejected", "body-too-large", "invalid-request"),
+            *(
+                "not-found",
+                "conflict",
+                "incompatible",
+                "illegal-state",
+                "stream-rejected",
+                "body-too-large",
+                "invalid-request",
+            ),
             *("idempotency-key-reused", "request-in-progress", "limit-exceeded", "worker-failed", "storage-failed"),
             *("bad-request", "not-ready"),
         ),

@@ -13,11 +13,11 @@ MIN_HOPS = 6
 MAX_HOPS = 60
 """The guest has an end; see `Plan.guest_params`."""
 
-TICKS_BEFORE = 200
-"""Timer ticks (1 ms of virtual time each) that the guest gets before the first hop."""
+TICKS_BEFORE = 100
+"""Timer ticks (10 ms of virtual time each) that the guest gets beyond the hops."""
 
-TICKS_PER_HOP = 500
-"""Ticks allowed for one hop, its search for the moment and the run after it included."""
+TICKS_PER_HOP = 150
+"""Ticks for one hop: the run before it, its rounds, and the search for the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Plan:
 
     hops: int = MIN_HOPS
     guest: str = "ticker64"
-    line_ticks: int = 20
-    smi_ticks: int = 3
+    line_ticks: int = 10
+    smi_ticks: int = 1
     run_s: float = 0.25
     extra_params: dict[str, int] = field(default_factory=dict)
 

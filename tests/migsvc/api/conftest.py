@@ -265,6 +265,7 @@ class FakeServices:
 
     async def start(self):
         self.catalogue = await Catalogue.open(self.settings.data_dir, "host-a")
+        self.idempotency = self.catalogue.idempotency
         self.ready = True
 
     async def stop(self, keep_vms):

@@ -74,7 +74,7 @@ def test_a_request_that_was_cut_off_by_a_crash_is_not_repeated_blindly(api, prob
 
     api.services.vms.fail = KeyboardInterrupt()  # nothing after the reservation, as if the process had been killed
     post_hash = {}
-    repository = api.services.catalogue.idempotency
+    repository = api.services.idempotency
     original = repository.reserve
 
     async def noting(row):
@@ -112,4 +112,4 @@ def test_old_keys_are_purged(make_api, monkeypatch):
     api = make_api(max_idempotency_keys=10)
     for i in range(24):
         post(api, f"k-{i}", {"name": f"vm-{i}"})
-    assert api.client.portal.call(api.services.catalogue.idempotency.count) <= 10
+    assert api.client.portal.call(api.services.idempotency.count) <= 10

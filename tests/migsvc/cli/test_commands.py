@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from migsvc.api import examples
+from migsvc.api import examples, hosts
 
 VM = examples.VM
 
@@ -310,3 +310,12 @@ def test_state_is_put_from_a_file_or_standard_input(host, run, tmp_path):
     file.write_text("{")
     assert run("state", "put", "web-1", str(file)).exit_code == 2
     assert run("state", "put", "web-1", str(tmp_path / "none")).exit_code == 2
+
+
+def test_the_bundled_guests_are_listed_with_their_parameters(host, run):
+    host.answers["GET /v1/host"] = (200, hosts.EXAMPLE)
+    line = run("host", "guests").output.splitlines()[1]
+    assert line.startswith("ticker64")
+    assert line.endswith("ticks=500")
+    assert json.loads(run("host", "guests", "-o", "json").stdout) == hosts.EXAMPLE["guests"]
+    assert "profile" not in run("host", "show").output

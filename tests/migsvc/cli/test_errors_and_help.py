@@ -82,7 +82,7 @@ snapshot: create list show restore download upload delete
 migrate: start list show events cancel
 peer: add list remove
 state: show get put check
-host: show profile
+host: show profile guests
 compat: check
 stream: verify describe
 """
