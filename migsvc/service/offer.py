@@ -1,6 +1,6 @@
 """What a source offers: the machine's configuration, what it needs of a host, and how the source can be asked later.
 
-The `summary` of an Offer is a map of four: `machine` (schemas' MachineSummary as JSON values), `source_address`
+The `summary` of an Offer is a map of four: `machine` (schemas' MachineSummary as JSON text), `source_address`
 (`host:port` of the source's migration listener), `source_host_id`, and `answer_token`, a secret of this migration
 that lets the destination ask the source for the outcome although it has no token of that host.
 """
@@ -39,7 +39,7 @@ def make_summary(
     """Return the summary for a machine."""
     summary = MachineSummary.of(state, backend=config.backend, stream_version=STREAM_VERSION)
     return {
-        "machine": summary.model_dump(mode="json"),
+        "machine": summary.model_dump_json(),
         "source_address": source_address,
         "source_host_id": source_host_id,
         "answer_token": answer_token,
@@ -57,14 +57,14 @@ def read_summary(raw: Mapping[str, Any]) -> OfferSummary:
     Raises:
         InputError: it is not one; every problem is named.
     """
-    wanted = {"machine": dict, "source_address": str, "source_host_id": str, "answer_token": str}
-    wrong = [name for name, kind in wanted.items() if not isinstance(raw.get(name), kind)]
-    if wrong or raw.keys() != wanted.keys():
+    wanted = ("machine", "source_address", "source_host_id", "answer_token")
+    wrong = [name for name in wanted if not isinstance(raw.get(name), str)]
+    if wrong or raw.keys() != set(wanted):
         raise InputError(f"the Offer's summary must have {', '.join(wanted)} and no more; see {', '.join(wrong)}")
     if len(raw["source_address"]) > MAX_ADDRESS_CHARS or len(raw["answer_token"]) != ANSWER_TOKEN_CHARS:
         raise InputError("the Offer's summary has an address that is too long, or a token of the wrong length")
     try:
-        machine = MachineSummary.model_validate(raw["machine"])
+        machine = MachineSummary.model_validate_json(raw["machine"])
     except ValidationError as error:
         text = "; ".join(str(problem) for problem in problems_of(error)[:16])
         raise InputError(f"the Offer's machine summary is not legal: {text}") from error

@@ -118,20 +118,14 @@ class SourceEngine:
         with journal.phase("connect"):
             self._target = await cancel.race(self._peers.target(journal.row.peer))
             self._link = await cancel.race(Link.dial(self._host, Role.SOURCE, self._target.address))
-        await journal.enter(
-            MigrationState.NEGOTIATING, "the VM is here; the peer is asked whether it can hold it", cancel=cancel
-        )
+        await self._enter(MigrationState.NEGOTIATING, "the peer is asked whether it can hold it")
         with journal.phase("negotiate"):
             await self._greet(self._link, self._target)
             config = await self._negotiate()
-        await journal.enter(
-            MigrationState.PRECOPY, "the VM is here; its memory is copied behind its back", cancel=cancel
-        )
+        await self._enter(MigrationState.PRECOPY, "its memory is copied behind its back")
         with journal.phase("precopy"):
             pending = await self._precopy(config)
-        await journal.enter(
-            MigrationState.STOP_AND_COPY, "the VM is here; it is paused for the last pages", cancel=cancel
-        )
+        await self._enter(MigrationState.STOP_AND_COPY, "it is paused for the last pages")
         digest = await self._stop_and_copy(pending, config.memory)
         with journal.phase("verify"):
             verifying = self._enter(MigrationState.VERIFYING, "the peer compares digests")
