@@ -7,6 +7,7 @@ idempotency (a replayed answer must have passed the guard), then the routes with
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from migsvc.api.idempotency import Idempotency
 from migsvc.api.metrics import Metrics, MetricsMiddleware
 from migsvc.config import Settings
 from migsvc.service import Services
+
+log = logging.getLogger("migsvc.app")
 
 DESCRIPTION = """
 One host agent: it keeps VMs, takes snapshots of them, and moves them to other hosts while they run, the SMM
@@ -67,9 +70,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(Guard, token=token),
             Middleware(BodyLimitProblems),
-            Middleware(
-                Idempotency, store=lambda: used.idempotency if used.ready else None, settings=settings
-            ),
+            Middleware(Idempotency, store=lambda: used.idempotency if used.ready else None, settings=settings),
         ],
     )
     app.state.settings = settings
@@ -97,4 +98,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         yield {}
     finally:
         app.state.closing.set()
-        await services.stop(keep_vms=app.state.settings.on_exit == "keep")
+        keep = app.state.settings.on_exit == "keep"
+        if keep:
+            await _tell_of_workers(services)
+        await services.stop(keep_vms=keep)
+
+
+async def _tell_of_workers(services: Services) -> None:
+    """Log that VMs outlive the agent: whoever pressed Ctrl-C should know."""
+    page = await services.vms.list(None, 500)
+    left = [vm.name for vm in page.items if vm.worker_pid is not None]
+    if left:
+        log.warning(
+            "%d VMs go on in their workers (%s): start again with the same data directory to take them up, "
+            "or serve with --on-exit stop",
+            len(left),
+            ", ".join(left[:10]),
+        )

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from migsvc import __version__
 from migsvc.api.docs import errors_of, example
 from migsvc.api.errors import ApiProblem
+from migsvc.errors import StorageError
 from migsvc.service import Services
 
 router = APIRouter(tags=["probes"])
@@ -50,10 +51,14 @@ async def livez() -> Health:
     responses={**example(200, {"status": "ok"}), **errors_of("not-ready", guarded=False)},
 )
 async def readyz(request: Request) -> Health:
-    """Answer ok once workers are adopted and unfinished migrations decided, until shutdown begins."""
+    """Answer ok while the catalogue can be read, from when unfinished migrations are decided until shutdown begins."""
     services: Services = request.app.state.services
     if not services.ready or request.app.state.closing.is_set():
         raise ApiProblem("not-ready", "the host is starting or stopping", headers={"Retry-After": "1"})
+    try:
+        await services.peers.list(limit=1)
+    except StorageError as error:
+        raise ApiProblem("not-ready", f"the catalogue does not answer: {error.detail}") from error
     return Health()
 
 

@@ -36,7 +36,6 @@ def serve(
 ) -> None:
     """Run one host agent. Every option can also be set as MIGSVC_<NAME>; the URL is printed when it is ready."""
     from migsvc.config import ConfigError, Settings
-    from migsvc.server import StartError, run
 
     try:
         settings = Settings.from_env(
@@ -44,10 +43,15 @@ def serve(
             migration_host=migration_host, migration_port=migration_port, migration_advertise=migration_advertise,
             log_level=log_level,
         )  # fmt: skip
-        run(settings, as_json=output == "json")
+        settings.read_token()
     except ConfigError as error:
         print_error({"detail": str(error)}, output)
         raise typer.Exit(ExitCode.USAGE) from error
+
+    from migsvc.server import StartError, run  # after the settings: it takes a second or two to import
+
+    try:
+        run(settings, as_json=output == "json")
     except StartError as error:
         print_error({"detail": str(error)}, output)
         raise typer.Exit(ExitCode.FAILED) from error

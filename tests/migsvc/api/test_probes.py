@@ -1,6 +1,7 @@
 import re
 
 from migsvc import __version__
+from migsvc.errors import StorageError
 
 
 def test_the_version_is_told(api):
@@ -57,3 +58,20 @@ def test_a_stop_keeps_or_ends_vms_as_configured(make_api):
         api = make_api(on_exit=on_exit)
         api.client.__exit__(None, None, None)
         assert api.services.stopped_with is kept
+
+
+def test_a_catalogue_that_does_not_answer_makes_the_host_not_ready(api, problem):
+    async def fail(cursor=None, limit=100):
+        raise StorageError("disk I/O error")
+
+    api.services.peers.list = fail
+    document = problem(api.client.get("/readyz"), "not-ready", 503)
+    assert "disk I/O error" in document["detail"]
+    assert api.client.get("/livez").status_code == 200
+
+
+def test_vms_that_outlive_the_agent_are_told_of(make_api, caplog):
+    api = make_api()
+    api.vm("left-running")
+    api.client.__exit__(None, None, None)
+    assert "1 VMs go on in their workers (left-running)" in caplog.text
