@@ -62,7 +62,7 @@ EFER_LME = 1 << 8
 EFER_LMA = 1 << 10
 EFER_NXE = 1 << 11
 
-# Debug registers. Source: SDM vol. 3B 18.2; reset values and masks: reference Linux 6.12 arch/x86/include/asm/kvm_host.h.
+# Debug registers. Source: SDM vol. 3B 18.2; Linux 6.12 arch/x86/include/asm/kvm_host.h.
 DR6_RESET = 0xFFFF0FF0
 DR6_BD = 1 << 13
 DR6_BS = 1 << 14

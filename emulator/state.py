@@ -33,7 +33,7 @@ class Segment:
         self.dpl = 0
         self.present = 1
         self.avl = 0
-        self.l = 0  # noqa: E741 - the manual's name
+        self.l = 0
         self.db = 0
         self.g = 0
         self.unusable = 0

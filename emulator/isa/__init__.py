@@ -1,0 +1,1 @@
+"""The instructions: one block each, one file a family; `instruction.FAMILIES` lists the files."""

@@ -1,0 +1,1 @@
+"""System Management Mode: the save areas, entry and RSM."""
