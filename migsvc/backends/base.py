@@ -121,6 +121,8 @@ class Vm(Protocol):
     def load(self, saved: SavedState) -> None:
         """Replace the state; all checks come first. RAM may have been changed from outside before.
 
+        Console output from before is no longer given by `take_console`.
+
         Raises:
             IllegalStateError: with every finding; nothing is changed.
         """

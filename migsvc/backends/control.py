@@ -299,7 +299,6 @@ class VmControl:
         self._stop = self.vm.stopped()
         if self._stop is not None and self._stop.reason == HALTED:
             self._stop = None
-        self.vm.take_console()
         self._console.restart(self.vm.console_bytes)
 
     def inject(self, event: Callable[[Vm], None]) -> None:

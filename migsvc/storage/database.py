@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from migsvc.errors import ConflictError, StorageError
@@ -86,6 +87,10 @@ class Database:
             raise StorageError(
                 f"the catalogue {self.path} failed: {error.orig}",
                 hint="see that its disk has room and that this user may write there",
+            ) from error
+        except PoolTimeoutError as error:
+            raise StorageError(
+                f"the catalogue {self.path} is busy: no connection came free", hint="try again"
             ) from error
 
 

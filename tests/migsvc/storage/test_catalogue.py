@@ -196,6 +196,23 @@ def test_a_caller_cancelled_during_a_write_leaves_it_whole(with_catalogue, rows)
     with_catalogue(work)
 
 
+def test_a_cancellation_waits_until_the_write_has_ended(with_catalogue, rows):
+    async def work(catalogue):
+        async def slowly(connection):
+            await catalogue.vms._insert(connection, rows.vm("v1", "n1"))
+            await asyncio.sleep(0.1)
+            await catalogue.vms._insert(connection, rows.vm("v2", "n2"))
+
+        task = asyncio.create_task(catalogue._database.write(slowly))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await catalogue.vms.count() == 2
+
+    with_catalogue(work)
+
+
 def test_a_read_only_catalogue_is_a_storage_error(with_catalogue, rows, tmp_path):
     async def work(catalogue):
         async def forbid(connection):

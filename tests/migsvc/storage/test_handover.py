@@ -147,6 +147,10 @@ def test_ownership_is_not_taken_without_a_copy_or_a_migration(with_catalogue, ro
         with pytest.raises(NotFoundError, match="m-9"):
             await take(catalogue, rows, "m-9")
         assert await catalogue.vms.highest_epoch("vm-1") is None
+        await catalogue.vms.add(rows.vm(owner="west"))
+        with pytest.raises(ConflictError, match="no copy"):
+            await take(catalogue, rows)
+        assert (await catalogue.vms.get("vm-1")).owner == "west"
 
     with_catalogue(work)
 

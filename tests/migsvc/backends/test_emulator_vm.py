@@ -1,0 +1,232 @@
+import asyncio
+import os
+import time
+
+import numpy as np
+import pytest
+
+from migsvc.backends import BACKENDS
+from migsvc.backends.base import PAUSE_CONDITIONS, SavedState
+from migsvc.backends.client import WorkerHandle
+from migsvc.backends.config import Image, VmConfig
+from migsvc.errors import ConflictError, IllegalStateError, InputError, LimitError
+from migsvc.transport.pages import pages_of_bitmap
+from schemas.compat import check_compat
+from schemas.memory import MemoryMap
+from schemas.state import MachineState
+
+NEVER_IDLE = 1 << 62
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def create(**config):
+        made.append(BACKENDS["emulator"].create(VmConfig(**config)))
+        return made[-1]
+
+    yield create
+    for vm in made:
+        vm.close()
+
+
+def ticker(make, guest="ticker32", **params):
+    return make(guest=guest, guest_params={"ticks": 40, "working_set_pages": 4, **params}, ram_bytes=2 << 20)
+
+
+def ram_of(vm):
+    return os.pread(vm.ram_fd, vm.ram_bytes, 0)
+
+
+def state_of(vm):
+    saved = vm.save()
+    return saved.vm, saved.vcpus, ram_of(vm), vm.retired
+
+
+def move(make, vm):
+    """A copy of a VM, made as a destination makes it: describe, RAM, save, load."""
+    copy = make(machine=vm.describe(), incoming=True)
+    os.pwrite(copy.ram_fd, ram_of(vm), 0)
+    copy.load(vm.save())
+    return copy
+
+
+@pytest.mark.parametrize("guest", ["ticker32", "ticker64"])
+@pytest.mark.parametrize("when", sorted(set(PAUSE_CONDITIONS) - {"any"}))
+def test_each_moment_is_found_and_the_vm_moves_there_without_a_trace(make, guest, when):
+    vm, reference = ticker(make, guest), ticker(make, guest)
+    console = vm.take_console()
+    while not (result := vm.run_until(PAUSE_CONDITIONS[when], 100_000, NEVER_IDLE)).found:
+        assert result.stop is None
+    assert PAUSE_CONDITIONS[when](vm.moment())
+    console += vm.take_console()
+    copy = move(make, vm)
+    assert state_of(copy) == state_of(vm)
+    assert copy.moment() == vm.moment()
+    while copy.run_slice(100_000, NEVER_IDLE).stop is None:
+        pass
+    while reference.run_slice(100_000, NEVER_IDLE).stop is None:
+        pass
+    assert copy.stopped() == reference.stopped()
+    assert copy.stopped().reason == "debug_exit"
+    assert state_of(copy) == state_of(reference)
+    assert console + copy.take_console() == reference.take_console()
+
+
+def test_a_slice_is_exact_and_idle_time_ends_it(make):
+    vm = ticker(make)
+    assert vm.run_slice(1001, NEVER_IDLE).steps == vm.retired == 1001
+    result = vm.run_slice(1 << 20, 5_000_000)
+    assert result.stop is None
+    assert 5_000_000 <= result.idle_ns < 100_000_000
+    assert result.virtual_ns == result.idle_ns + result.steps * 1000
+    assert result.steps < 1 << 20
+
+
+def test_searching_costs_no_step(make):
+    one, other = ticker(make), ticker(make)
+    one.run_until(lambda moment: False, 5000, NEVER_IDLE)
+    other.run_slice(5000, NEVER_IDLE)
+    assert state_of(one) == state_of(other)
+
+
+def test_the_dirty_log_holds_every_page_that_changed(make):
+    vm = ticker(make, working_set_pages=16)
+    vm.run_slice(20_000, NEVER_IDLE)
+    vm.dirty_start()
+    before = ram_of(vm)
+    vm.run_slice(20_000, NEVER_IDLE)
+    after = ram_of(vm)
+    memory = MemoryMap.model_validate(vm.describe()["memory"])
+    dirty = pages_of_bitmap(vm.dirty_fetch(), memory)
+    rows = [np.frombuffer(raw, np.uint64).reshape(-1, 512) for raw in (before, after)]
+    changed = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
+    assert changed.size
+    assert set(changed.tolist()) <= set(dirty.tolist())
+    vm.run_slice(20_000, NEVER_IDLE)
+    assert pages_of_bitmap(vm.dirty_fetch(), memory).size
+    assert not pages_of_bitmap(vm.dirty_fetch(), memory).size
+
+
+def test_an_illegal_state_is_refused_with_every_finding_and_nothing_changes(make):
+    vm = ticker(make)
+    vm.run_slice(1000, NEVER_IDLE)
+    before, saved = state_of(vm), vm.save()
+    vcpu = dict(saved.vcpus[0])
+    del vcpu["regs"]
+    vcpu["events"] = b"short"
+    with pytest.raises(IllegalStateError) as caught:
+        vm.load(SavedState(saved.vm, [{**vcpu, "bogus": b""}]))
+    assert len(caught.value.findings) == 3
+    assert state_of(vm) == before
+
+
+def test_the_host_can_hold_what_its_own_backend_saves(make):
+    vm = ticker(make)
+    vm.run_slice(1000, NEVER_IDLE)
+    saved = vm.save()
+    memory = MemoryMap.model_validate(vm.describe()["memory"])
+    state = MachineState.from_sections(memory, saved.vm, saved.vcpus)
+    profile = BACKENDS["emulator"].profile("north")
+    assert profile.name == "north"
+    assert check_compat(state, profile).verdict == "exact"
+
+
+def test_flat_images_begin_at_the_first_one_in_real_mode(make):
+    code = bytes.fromhex("b84200 bbf400 89da ee f4".replace(" ", ""))  # mov ax,0x42; mov bx,0xf4; mov dx,bx; out dx,al
+    vm = make(images=(Image(1, 0x5000, b"\xaa"), Image(0, 0x12345, code)), ram_bytes=1 << 20)
+    result = vm.run_slice(100, NEVER_IDLE)
+    assert (result.steps, result.stop.reason, result.stop.exit_code) == (4, "debug_exit", 0x85)
+    assert vm.describe()["memory"]["ram_bytes"] == 1 << 20
+
+
+def test_hlt_without_an_end_is_halted_and_an_nmi_wakes_it(make):
+    vm = make(images=(Image(0, 0x1000, b"\xf4\xf4"),), ram_bytes=1 << 20)
+    result = vm.run_slice(100, NEVER_IDLE)
+    assert (result.steps, result.stop.reason) == (1, "halted")
+    vm.nmi()
+    assert vm.run_slice(1, NEVER_IDLE).stop is None
+
+
+def test_an_instruction_that_is_not_built_stops_the_vm_and_names_it(make):
+    vm = make(images=(Image(0, 0x1000, bytes.fromhex("90 0f58c1")),), ram_bytes=1 << 20)  # nop; addps xmm0,xmm1
+    result = vm.run_slice(100, NEVER_IDLE)
+    if result.stop.reason == "unsupported_instruction":
+        assert (result.steps, vm.registers()["rip"]) == (1, "0x1")
+        assert "0f 58 c1" in result.stop.detail
+        assert vm.stopped() == result.stop
+    else:
+        pytest.skip("the CPU model has no SSE, so the guest got #UD")
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"guest": "nobody"}, "there is no guest 'nobody'"),
+        ({"guest": "ticker32", "guest_params": {"x": 1}}, "no parameter 'x'"),
+        ({}, "needs a guest, or an image"),
+        ({"images": (Image(0, 1 << 20, b"x"),)}, "below 1 MiB"),
+        ({"images": (Image(0, 0, b"x"), Image(0, 1 << 30, b"x"))}, "no RAM behind it"),
+        ({"machine": {}}, "memory is missing"),
+        ({"machine": {"memory": {"slots": [], "ram_bytes": 4096}, "vcpus": 2, "machine": {}}}, "vcpus must be 1 to 1"),
+        ({"machine": {"memory": {"slots": 1, "ram_bytes": 1}, "machine": {}}}, "slots"),
+        ({"machine": {"memory": {"slots": [], "ram_bytes": 4096}, "machine": {"cpu_model": "z80"}}}, "z80"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_in_words(make, config, text):
+    with pytest.raises(InputError, match=text):
+        make(**config)
+
+
+def test_too_much_ram_is_refused(make):
+    with pytest.raises((LimitError, InputError)):
+        make(guest="ticker32", ram_bytes=(64 << 30) + 4096)
+
+
+def test_an_interrupt_that_cannot_be_delivered_is_refused(make):
+    vm = make(images=(Image(0, 0x1000, b"\x90"),), ram_bytes=1 << 20)
+    with pytest.raises(InputError, match="vector 3"):
+        vm.interrupt(3)
+    with pytest.raises(ConflictError, match="local APIC"):
+        vm.interrupt(32)
+
+
+def test_every_bundled_guest_is_listed_with_its_parameters():
+    guests = {guest.name: guest for guest in BACKENDS["emulator"].guests}
+    assert {"ticker32", "ticker64", "smm_corners"} <= set(guests)
+    ticks = guests["ticker64"].params["ticks"]
+    assert ticks.minimum <= ticks.default <= ticks.maximum
+
+
+def test_a_real_worker_moves_a_running_guest_to_another_one(tmp_path, run):
+    async def work():
+        config = VmConfig(guest="ticker64", guest_params={"ticks": 60, "working_set_pages": 8}, paced=False)
+        source = await WorkerHandle.spawn(tmp_path, "source", config)
+        await source.call("run", epoch=1)
+        paused = await source.call("pause", when="smm_shadow", limit_instructions=1 << 30, timeout_s=60)
+        assert paused["found"]
+        machine, state = await source.call("describe"), await source.call("save")
+        config = VmConfig(machine=machine, incoming=True, paced=False)
+        destination = await WorkerHandle.spawn(tmp_path, "destination", config)
+        (await destination.ram())[:] = (await source.ram())[:]
+        history = await source.call("console_export")
+        await destination.call("load", **state)
+        await destination.call("console_import", **history)
+        assert (await destination.call("status"))["registers"] == paused["registers"]
+        await source.call("fence", epoch=2)
+        await destination.call("grant", epoch=2)
+        await destination.call("run", epoch=2)
+        deadline = time.monotonic() + 60
+        while (status := await destination.call("status"))["status"] != "stopped":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        assert status["stop_reason"] == "debug_exit"
+        console = await destination.call("console", since=0, max_bytes=1 << 20)
+        assert (console["offset"], console["base"]) == (0, 0)
+        assert console["data"].startswith(history["data"])
+        assert len(console["data"]) == status["console_end"] > len(history["data"])
+        await source.quit()
+        await destination.quit()
+
+    run(work())
