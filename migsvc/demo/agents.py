@@ -155,6 +155,8 @@ def two_agents(keep: bool = False) -> Iterator[tuple[Agent, Agent]]:
         yield first, second
     finally:
         for agent in agents:
+            agent.process.terminate()  # both at once; each takes a second or two
+        for agent in agents:
             agent.stop()
         if not keep:
             shutil.rmtree(base, ignore_errors=True)

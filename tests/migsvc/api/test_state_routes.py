@@ -3,6 +3,7 @@ import pytest
 
 from migsvc import errors
 from migsvc.api import examples
+from migsvc.api.errors import ApiProblem
 from migsvc.api.negotiation import unpack, wanted_type
 from schemas.state import SCHEMA_VERSION
 
@@ -105,6 +106,12 @@ def test_hostile_messagepack_is_refused(vm, problem, body):
     before = vm.services.vms.state
     problem(vm.client.put(PATH, content=body, headers=MSGPACK), "invalid-request", 422)
     assert vm.services.vms.state is before
+
+
+@pytest.mark.parametrize("body", [b"\x82\xa1a\x01\xa1a\x02", b"\x81\x01\x02", b"\xc7\x01\x05x", b"\x01\x02"])
+def test_duplicate_keys_numbers_as_keys_extensions_and_trailing_bytes_are_no_messagepack_for_us(body):
+    with pytest.raises(ApiProblem, match="not acceptable MessagePack"):
+        unpack(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"index": 0}', b"\xff", b"[" * 100_000])

@@ -73,11 +73,11 @@ def test_lists_are_filtered_by_status_and_guest(api):
 
 def test_a_filtered_page_is_filled_from_several_pages_of_the_catalogue(api):
     for i in range(12):
-        api.vm(f"vm-{i}", run=i % 4 == 0)
+        api.vm(f"vm-{i}", run=i in (0, 2, 3, 9))
     page = api.client.get("/v1/vms?status=running&limit=2").json()
-    assert [vm["name"] for vm in page["items"]] == ["vm-0", "vm-4"]
+    assert [vm["name"] for vm in page["items"]] == ["vm-0", "vm-2"]
     rest = api.client.get("/v1/vms", params={"status": "running", "limit": 2, "cursor": page["next"]}).json()
-    assert [vm["name"] for vm in rest["items"]] == ["vm-8"]
+    assert [vm["name"] for vm in rest["items"]] == ["vm-3", "vm-9"]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "status=flying", "cursor=" + "9" * 300])

@@ -42,10 +42,10 @@ class ScriptedHost:
                 answer = host.answers.get(key, (404, problem))
                 if isinstance(answer, list):
                     answer = answer.pop(0) if len(answer) > 1 else answer[0]
-                status, document = answer
+                status, document, *missing = answer  # missing: bytes announced and not sent
                 data = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) + sum(missing)))
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -224,6 +224,8 @@ def test_a_download_is_complete_or_not_there(host, run, tmp_path):
     assert run("snapshot", "download", "s", str(target)).exit_code == 0
     assert target.read_bytes() == b"bytes" * 1000
     assert run("snapshot", "download", "none", str(tmp_path / "none")).exit_code == 3
+    host.answers["GET /v1/snapshots/cut/content"] = (200, b"half", 4)
+    assert run("snapshot", "download", "cut", str(tmp_path / "cut")).exit_code == 6
     assert [path.name for path in tmp_path.iterdir()] == ["s.migsvc"]
 
 
