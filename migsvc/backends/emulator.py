@@ -24,8 +24,10 @@ from schemas.memory import MemoryMap
 DEFAULT_RAM_BYTES = 16 << 20
 """RAM of a VM made of flat images that names none."""
 
-CHUNK_STEPS = 256
-"""How often a slice looks at the time that its guest idled away: the machine jumps over HLT without stopping."""
+MIN_CHUNK_STEPS = 16
+MAX_CHUNK_STEPS = 1024
+"""How often a slice looks at the time that its guest idled away, for the machine jumps over HLT without stopping: often
+while the guest idles, seldom while it does not."""
 
 REAL_MODE_LIMIT = 1 << 20
 MAX_NS_PER_INSTRUCTION = 1 << 32
@@ -87,14 +89,14 @@ class EmulatorVm:
     def run_slice(self, max_steps: int, max_idle_ns: int) -> SliceResult:
         """Run at most `max_steps` steps, fewer once the guest has idled `max_idle_ns`."""
         machine = self._machine
-        return self._run(lambda left: machine.run(min(left, CHUNK_STEPS)).reason, max_steps, max_idle_ns)
+        return self._run(lambda steps: machine.run(steps).reason, max_steps, max_idle_ns)
 
     def run_until(self, condition: Callable[[Moment], bool], max_steps: int, max_idle_ns: int) -> SliceResult:
         """Run step by step until `condition` holds."""
         machine, moment = self._machine, self.moment
 
-        def steps(left: int) -> StopReason | None:
-            for _ in range(min(left, CHUNK_STEPS)):
+        def search(steps: int) -> StopReason | None:
+            for _ in range(steps):
                 if condition(moment()):
                     return None
                 reason = machine.run(1).reason
@@ -102,26 +104,27 @@ class EmulatorVm:
                     return reason
             return StopReason.BUDGET
 
-        result = self._run(steps, max_steps, max_idle_ns)
+        result = self._run(search, max_steps, max_idle_ns)
         return SliceResult(result.steps, result.virtual_ns, result.idle_ns, condition(moment()), result.stop)
 
     def _run(self, chunk: Callable[[int], StopReason | None], max_steps: int, max_idle_ns: int) -> SliceResult:
         """Run chunks up to a bound; a chunk that returns None ends the slice."""
         machine = self._machine
         begin_ns, begin, step_ns = machine.now_ns, machine.retired, machine.config.ns_per_instruction
-        steps, stop = 0, self._unsupported
-        while stop is None and steps < max_steps and machine.now_ns - begin_ns - steps * step_ns < max_idle_ns:
+        steps, idle_ns, size, stop = 0, 0, MIN_CHUNK_STEPS, self._unsupported
+        while stop is None and steps < max_steps and idle_ns < max_idle_ns:
             try:
-                reason = chunk(max_steps - steps)
+                reason = chunk(min(max_steps - steps, size))
             except UnsupportedInstruction as error:
                 stop = self._unsupported = Stop("unsupported_instruction", detail=str(error))
                 reason = StopReason.BUDGET
-            steps = machine.retired - begin
+            steps, idle_before_ns = machine.retired - begin, idle_ns
+            idle_ns = machine.now_ns - begin_ns - steps * step_ns
             if reason is None:
                 break
+            size = min(2 * size, MAX_CHUNK_STEPS) if idle_ns == idle_before_ns else MIN_CHUNK_STEPS
             stop = stop or self._stop_of(reason)
-        virtual_ns = machine.now_ns - begin_ns
-        return SliceResult(steps, virtual_ns, virtual_ns - steps * step_ns, stop=stop)
+        return SliceResult(steps, machine.now_ns - begin_ns, idle_ns, stop=stop)
 
     def _stop_of(self, reason: StopReason) -> Stop | None:
         if reason is StopReason.BUDGET:
