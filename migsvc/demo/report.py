@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -89,7 +90,8 @@ class Report:
         self.console.print(
             f"[bold]── {hop + 1}: {migration['from']} → {migration['to']}[/] at {migration['moment']}: "
             f"{len(stats['rounds'])} rounds, {stats['pages']} pages, {human_bytes(stats['bytes'])}, "
-            f"downtime {human_ms(stats['downtime_ns'])}; {carried_text(stats)}"
+            f"downtime {human_ms(stats['downtime_ns'])}; {carried_text(stats)}",
+            soft_wrap=True,
         )
 
     def ending(self, scenario: Scenario) -> None:
@@ -105,6 +107,8 @@ class Report:
         for number, migration in enumerate(scenario.migrations, 1):
             self.console.print()
             self.console.print(migration_table(number, migration))
+            owner = f"owner {migration['owner']}, epoch {migration['epoch']}"
+            self.console.print(f"  carried: {carried_text(migration['stats'])}; {owner}", soft_wrap=True)
         self.console.print()
         self.console.print(verdict_table(verdict))
         colour, text = ("green", "EQUAL") if verdict.good else ("red", "NOT EQUAL")
@@ -134,6 +138,7 @@ def migration_table(number: int, migration: Mapping[str, Any]) -> Table:
         title=f"Migration {number}: {migration['from']} → {migration['to']} at {migration['moment']}",
         title_justify="left",
         title_style="bold",
+        box=box.SIMPLE_HEAD,
     )
     table.add_column("step")
     for heading in ("time", "pages", "zero pages", "bytes", "dirty after"):
@@ -149,14 +154,17 @@ def migration_table(number: int, migration: Mapping[str, Any]) -> Table:
     totals = (str(stats["pages"]), str(stats["zero_pages"]), human_bytes(stats["bytes"]))
     table.add_row("total", human_ms(stats["total_ns"]), *totals)
     table.add_row("[bold]downtime[/]", f"[bold]{human_ms(stats['downtime_ns'])}[/]")
-    table.caption = f"carried: {carried_text(stats)}; owner {migration['owner']}, epoch {migration['epoch']}"
-    table.caption_justify = "left"
     return table
 
 
 def verdict_table(verdict: Verdict) -> Table:
     """Return every check of the verdict."""
-    table = Table(title="Against the same guest without any migration", title_justify="left", title_style="bold")
+    table = Table(
+        title="Against the same guest without any migration",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
     table.add_column("check")
     table.add_column("holds")
     table.add_column("what was found", overflow="fold")
