@@ -115,7 +115,9 @@ def _place(machine: Machine) -> str:
 
 def text_of(insn: Decoded, rip: int) -> str:
     """The instruction in Intel's order of operands; branch targets as addresses."""
-    prefix = ("LOCK " if insn.lock else "") + (f"{insn.rep.upper()} " if insn.rep else "")
+    compares = insn.mnemonic.startswith(("CMPS", "SCAS"))
+    rep = insn.rep.upper() if compares or insn.rep == "repne" else "REP" if insn.rep else ""
+    prefix = ("LOCK " if insn.lock else "") + (f"{rep} " if rep else "")
     operands = ", ".join(_operand(operand, insn, rip) for operand in insn.operands)
     return f"{prefix}{insn.mnemonic} {operands}".rstrip()
 
@@ -150,8 +152,8 @@ def _memory(operand: Operand) -> str:
         parts.append("rip")
     elif memory.base != NO_REGISTER:
         parts.append(names[memory.base])
-    if memory.index != NO_REGISTER:
-        parts.append(names[memory.index] + (f"*{memory.scale}" if memory.scale > 1 else ""))
+    if memory.index_register != NO_REGISTER:
+        parts.append(names[memory.index_register] + (f"*{memory.scale}" if memory.scale > 1 else ""))
     if memory.displacement or not parts:
         parts.append(f"{memory.displacement:x}")
     return f"{SEGMENT_NAMES[memory.seg]}:[{'+'.join(parts)}]"

@@ -49,8 +49,9 @@ _start:
 	jmp	nest
 7:	rsm
 
-# Interrupt tables of its own, then one event of each kind. An exception may come at any time, the interrupt after
-# STI's shadow, the NMI once IRET has lifted the block that SMM entry put in place.
+# Interrupt tables of its own, then one event of each kind: an exception may come at any time; the NMI once an IRET,
+# here that of the exception's handler, has lifted the block that SMM entry put in place; the interrupt behind the
+# shadow of STI.
 nest:
 	mov	sp, STACK
 	xor	edx, edx
@@ -69,11 +70,6 @@ nest:
 	sti
 	nop
 	cli
-	pushf
-	push	cs
-	push	offset 1f
-	iret
-1:	nop
 	jmp	7b
 
 .macro log tag
