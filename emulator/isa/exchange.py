@@ -46,19 +46,22 @@ def xadd(cpu: Cpu, insn: Decoded) -> Action:
 def cmpxchg(cpu: Cpu, insn: Decoded) -> Action:
     """If the accumulator equals the destination, store the source, else load the accumulator.
 
-    The destination is written in any case, so that its rights are always checked.
+    A destination in memory is written in any case, so that its rights are always checked; a register is not (its upper
+    half survives a failed 32-bit comparison, as processors do).
     """
     size = width(insn)
     compare = subtracter(cpu.state, 8 * size)
     (get, put), source = modify(cpu, insn, 0), load(cpu, insn, 1)
     accumulator, put_accumulator = register_load(cpu, RAX, size), register_store(cpu, RAX, size)
+    in_memory = insn.operands[0].kind == "m"
 
     def compare_and_exchange() -> None:
         old = get()
         if compare(accumulator(), old) == 0:
             put(source())
         else:
-            put(old)
+            if in_memory:
+                put(old)
             put_accumulator(old)
 
     return compare_and_exchange
