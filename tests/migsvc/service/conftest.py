@@ -19,8 +19,8 @@ from migsvc.service.records import (
 )
 from migsvc.transport.hostinfo import HostInfo
 
-TICKS = {"ticks": 60, "working_set_pages": 16, "line_ticks": 5, "smi_ticks": 1, "pit_count": 1193}
-"""A guest of well under a million instructions: 60 ticks of 1 ms of its own time."""
+TICKS = {"ticks": 100, "working_set_pages": 16, "line_ticks": 5, "smi_ticks": 1, "pit_count": 11932}
+"""A guest that is mostly idle: 100 ticks of 10 ms, so that it lives for a second and costs little."""
 
 
 class Lab:
@@ -86,7 +86,8 @@ def run():
 class Steps:
     """What the tests do with hosts."""
 
-    TICKS = TICKS
+    def __init__(self):
+        self._expected = {}
 
     async def ticker(self, host, name="vm", *, start=True, guest="ticker64", **params):
         return await host.vms.create(
@@ -129,6 +130,26 @@ class Steps:
         """Run a guest to its end: (exit code, console, retired instructions)."""
         end = await self.stopped(host, vm)
         return end.exit_code, await self.console(host, vm), end.retired_instructions
+
+    async def expected(self, host, **params):
+        """What a ticker with these parameters ends with if it never moves; run once."""
+        key = tuple(sorted(params.items()))
+        if key not in self._expected:
+            await self.ticker(host, "still", **params)
+            self._expected[key] = await self.result(host, "still")
+            await host.vms.delete("still")
+        return self._expected[key]
+
+    async def gone(self, host, vm):
+        """Wait until a host knows no such VM."""
+
+        async def look():
+            try:
+                return await host.vms.get(vm)
+            except NotFoundError:
+                return None
+
+        await self.until(look, lambda found: found is None)
 
 
 @pytest.fixture(scope="session")
