@@ -40,7 +40,11 @@ def main() -> int:
                 print(f"  {row.what:<58} {row.value:>12.4g} {row.unit:<10} {row.note}")
     if arguments.json:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
-        print(json.dumps({"machine": machine, **{n: [r._asdict() for r in rows] for n, rows in results.items()}}, indent=2))
+        print(
+            json.dumps(
+                {"machine": machine, **{n: [r._asdict() for r in rows] for n, rows in results.items()}}, indent=2
+            )
+        )
     return 0
 
 

@@ -25,6 +25,20 @@ class Agent:
     url: str
     client: Client
 
+    def wait_for_snapshot(self, snapshot: str) -> None:
+        """Return once a snapshot is written.
+
+        Raises:
+            RuntimeError: it failed, or was not written in time.
+        """
+        deadline = time.monotonic() + DEADLINE_S
+        while (record := self.client.get(f"/v1/snapshots/{snapshot}"))["status"] == "writing":
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        if record["status"] != "ready":
+            raise RuntimeError(f"snapshot {snapshot} {record['status']}: {record['error']}")
+
     def wait_for_migration(self, migration: str) -> dict[str, Any]:
         """Return the record of a migration once it has completed.
 
@@ -53,7 +67,10 @@ def agents(folder: Path, count: int) -> Iterator[list[Agent]]:
 def _agent(folder: Path, name: str) -> Iterator[Agent]:
     command = [sys.executable, "-m", "migsvc", "serve", "--port", "0", "--name", name, "-o", "json"]
     command += ["--data-dir", str(folder / name), "--on-exit", "stop"]
-    with (folder / f"{name}.log").open("wb") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+    with (
+        (folder / f"{name}.log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
         try:
             if process.stdout is None or not (line := process.stdout.readline()):
                 raise RuntimeError(f"{name} did not start; see {log.name}")

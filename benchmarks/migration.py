@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy
 
 from benchmarks.agents import Agent, agents, connect_as_peers
 from benchmarks.loopback import copy_seconds, fresh_memory
+from benchmarks.machines import fill_idle_ram
 from benchmarks.rows import Row
 
 RAM_BYTES = 64 << 20
@@ -22,7 +24,7 @@ def measure() -> list[Row]:
     """Move a ticking guest with random RAM back and forth; report medians over the hops."""
     with tempfile.TemporaryDirectory(prefix="migsvc-bench-") as folder, agents(Path(folder), 2) as hosts:
         connect_as_peers(hosts)
-        finished = migrate_back_and_forth(hosts)
+        finished = migrate_back_and_forth(hosts, Path(folder))
     payload = memoryview(fresh_memory(RAM_BYTES))
     numpy.frombuffer(payload, dtype=numpy.uint8)[:] = numpy.random.default_rng(1).integers(0, 256, RAM_BYTES, "uint8")
     copies = [copy_seconds(payload) for _ in range(HOPS)]
@@ -41,19 +43,22 @@ def measure() -> list[Row]:
     ]
 
 
-def migrate_back_and_forth(hosts: list[Agent]) -> list[dict[str, Any]]:
-    """Create a ticking VM whose idle RAM is random, migrate it `HOPS` times, return the source's records."""
-    body = {
-        "name": "bench",
-        "guest": "ticker64",
-        "guest_params": {"ticks": 1_000_000, "random_pages": 1},
-        "ram_bytes": RAM_BYTES,
-        "run": True,
-    }
-    hosts[0].client.post("/v1/vms", body)
-    time.sleep(0.5)
+def migrate_back_and_forth(hosts: list[Agent], folder: Path) -> list[dict[str, Any]]:
+    """Run a ticking VM whose idle RAM is random, migrate it `HOPS` times, return the source's records."""
+    first = hosts[0].client
+    first.post(
+        "/v1/vms", {"name": "plain", "guest": "ticker64", "guest_params": {"ticks": 1_000_000}, "ram_bytes": RAM_BYTES}
+    )
+    plain, filled = folder / "plain.migsvc", folder / "filled.migsvc"
+    hosts[0].wait_for_snapshot(first.post("/v1/snapshots", {"vm": "plain", "name": "plain"})["id"])
+    first.download("/v1/snapshots/plain/content", plain)
+    fill_idle_ram(plain, filled)
+    snapshot = first.upload(f"/v1/snapshots/{uuid.uuid4().hex}/content", filled)
+    first.delete("/v1/vms/plain")
+    first.post(f"/v1/snapshots/{snapshot['id']}/restore", {"name": "bench", "run": True})
     finished = []
     for hop in range(HOPS):
+        time.sleep(0.2)  # let the guest dirty its working set between the hops
         source, destination = hosts[hop % 2], hosts[(hop + 1) % 2]
         record = source.client.post("/v1/migrations", {"vm": "bench", "peer": destination.name})
         finished.append(source.wait_for_migration(record["id"]))

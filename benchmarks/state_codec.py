@@ -7,7 +7,7 @@ import msgpack
 from benchmarks.machines import paused_ticker
 from benchmarks.rows import Row, median_ns
 from emulator.bridge import save_state
-from schemas import VcpuState
+from schemas.state import VcpuState
 
 
 def measure() -> list[Row]:
