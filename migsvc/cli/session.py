@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,11 @@ class Session:
         from migsvc.client import Client
 
         return Client(self.server, read_token(self.token_file))
+
+    def close(self) -> None:
+        """Close the client's connections, if it was used."""
+        if "client" in self.__dict__:
+            self.client.close()
 
 
 def read_token(path: Path | None) -> str | None:
@@ -119,7 +124,7 @@ def api_command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
         def command(**values: Any) -> None:
             output = values["output"]
             session = Session(values.pop("server"), values.pop("output"), values.pop("token_file"))
-            with reporting(output):
+            with reporting(output), closing(session):
                 function(session, **values)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared)]

@@ -85,7 +85,7 @@ class Agent:
     def stop(self) -> None:
         """End the process: politely, then not; then whatever worker of this data directory is left."""
         for client in self._clients:
-            client.__exit__(None, None, None)
+            client.close()
         if self.process.poll() is None:
             self.process.terminate()
         try:

@@ -204,7 +204,7 @@ def test_a_followed_console_ends_with_the_vm(host, run):
     host.answers["GET /v1/vms/web-1"] = [(200, VM), (200, {**VM, "status": "stopped"})]
     assert run("vm", "console", "web-1", "-f").exit_code == 0
     assert sum("console" in line for line, _, _ in host.requests) == 2
-    assert "wait_s=20" in host.requests[0][0]
+    assert "wait_s=2" in host.requests[0][0]
 
 
 def test_a_snapshot_is_awaited(host, run):

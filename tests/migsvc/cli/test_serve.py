@@ -11,6 +11,9 @@ import time
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
+
+from migsvc.cli import app
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -56,15 +59,10 @@ class Served:
         finally:
             self.process.stdout.close()
 
-    def cli(self, *arguments, check=True):
-        done = subprocess.run(
-            [sys.executable, "-m", "migsvc", *arguments, "--server", self.url],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def cli(self, *arguments, check=True, local=False):
+        done = CliRunner().invoke(app, [*arguments, *([] if local else ["--server", self.url])])
         if check:
-            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.exit_code == 0, done.output
         return done
 
     def json(self, *arguments):
@@ -95,7 +93,7 @@ def test_a_vm_is_made_stepped_inspected_changed_and_deleted(served, tmp_path):
     file = tmp_path / "state.json"
     served.cli("state", "get", "tour", str(file))
     state = json.loads(file.read_text())
-    served.cli("state", "check", str(file))
+    served.cli("state", "check", str(file), local=True)
     state["regs"]["r15"] = "0xfeed"
     file.write_text(json.dumps(state))
     served.cli("state", "put", "tour", str(file))
@@ -103,12 +101,12 @@ def test_a_vm_is_made_stepped_inspected_changed_and_deleted(served, tmp_path):
     state["events"]["interrupt"]["shadow"] = {"current": 0, "smm": 2}
     file.write_text(json.dumps(state))
     refused = served.cli("state", "put", "tour", str(file), check=False)
-    assert refused.returncode == 5
+    assert refused.exit_code == 5
     assert "  - INV-" in refused.stderr
-    assert served.cli("state", "check", str(file), check=False).returncode == 5
+    assert served.cli("state", "check", str(file), check=False, local=True).exit_code == 5
     assert served.json("state", "get", "tour")["events"]["interrupt"]["shadow"]["smm"] == 0
     served.cli("vm", "delete", "tour")
-    assert served.cli("vm", "show", "tour", check=False).returncode == 3
+    assert served.cli("vm", "show", "tour", check=False).exit_code == 3
 
 
 def test_a_guest_runs_to_its_end_and_its_console_is_followed(served):
@@ -129,10 +127,7 @@ def test_a_snapshot_is_taken_downloaded_verified_uploaded_and_restored(served, t
     assert taken["status"] == "ready"
     file = tmp_path / "snap.migsvc"
     served.cli("snapshot", "download", "snap-1", str(file))
-    verified = subprocess.run(
-        [sys.executable, "-m", "migsvc", "stream", "verify", str(file)], capture_output=True, text=True, check=False
-    )
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    served.cli("stream", "verify", str(file), local=True)
     uploaded = served.json("snapshot", "upload", str(file), "--name", "snap-2")
     assert uploaded["state_digest"] == taken["state_digest"]
     served.cli("snapshot", "restore", "snap-2", "copy")
@@ -141,11 +136,8 @@ def test_a_snapshot_is_taken_downloaded_verified_uploaded_and_restored(served, t
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    broken = subprocess.run(
-        [sys.executable, "-m", "migsvc", "stream", "verify", str(file)], check=False, capture_output=True
-    )
-    assert broken.returncode == 7
-    assert served.cli("snapshot", "upload", str(file), check=False).returncode == 7
+    assert served.cli("stream", "verify", str(file), check=False, local=True).exit_code == 7
+    assert served.cli("snapshot", "upload", str(file), check=False).exit_code == 7
     assert len(served.json("snapshot", "list")) == 3
 
 
@@ -217,8 +209,8 @@ def test_a_host_with_a_token_serves_other_addresses(tmp_path):
         assert httpx2.get(f"{url}/v1/vms").status_code == 401
         assert httpx2.get(f"{url}/readyz").status_code == 200
         host.url = url
-        assert host.cli("vm", "list", check=False).returncode == 5
-        assert host.cli("vm", "list", "--token-file", str(token)).returncode == 0
+        assert host.cli("vm", "list", check=False).exit_code == 5
+        assert host.cli("vm", "list", "--token-file", str(token)).exit_code == 0
     finally:
         host.stop()
     assert TOKEN not in host.log.read_text()
