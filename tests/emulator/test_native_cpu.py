@@ -122,9 +122,9 @@ def modrm(rng, opcode, *, byte_op=False, field=None, memory=True, imm=None, pref
     in_memory = memory and rng.random() < 0.3
     rm = 6 if in_memory else rng.choice(REGISTERS)
     start, size = prefix(rng, byte_op=byte_op, reg=0 if field is not None else reg, rm=rm)
-    mod = bytes([0x40 | (reg & 7) << 3 | 6, rng.randrange(0, 64)]) if in_memory else bytes([0xC0 | (reg & 7) << 3 | rm & 7])
+    mod = [0x40 | (reg & 7) << 3 | 6, rng.randrange(0, 64)] if in_memory else [0xC0 | (reg & 7) << 3 | rm & 7]
     width = {None: 0, "b": 1, "z": min(size, 4)}[imm]
-    return start + bytes(opcode) + mod + rng.randbytes(width)
+    return start + bytes(opcode) + bytes(mod) + rng.randbytes(width)
 
 
 def alu(rng):
@@ -133,7 +133,8 @@ def alu(rng):
     if rng.random() < 0.5:
         return modrm(rng, [0x83], field=rng.randrange(8), imm="b"), STATUS
     byte_op = rng.random() < 0.4
-    return modrm(rng, [0x80 if byte_op else 0x81], byte_op=byte_op, field=rng.randrange(8), imm="b" if byte_op else "z"), STATUS
+    opcode, imm = (0x80, "b") if byte_op else (0x81, "z")
+    return modrm(rng, [opcode], byte_op=byte_op, field=rng.randrange(8), imm=imm), STATUS
 
 
 def logic_af(code):
