@@ -182,6 +182,7 @@ nmi16:
 	jz	1f
 	mov	[COMMAND], bx
 	out	0xB2, al
+	log	TAG_NMI_ENDS         # before the second NMI: RSM must leave NMIs blocked
 1:	iret
 ud16:
 	log	TAG_UD

@@ -117,12 +117,12 @@ def test_injected_events_do_the_ticker_no_harm():
     assert machine.memory.read(0, 0x674, 4) > 10
 
 
-# One byte an event; see smm_corners.inc. 1x: an SMI that found shadow x; 20 NMI; 40 self-interrupt; 50 INT n; 60 #UD;
-# with 80 added: taken inside SMM.
+# One byte an event; see smm_corners.inc. 1x: an SMI that found shadow x; 20 NMI, 28 its end; 40 self-interrupt;
+# 50 INT n; 60 #UD; with 80 added: taken inside SMM.
 EVENTS_REAL = (
     "10 10 40 12 40 11 40 11 40 12 40"  # no shadow twice, STI, MOV SS, POP SS, STI; HLT
     " 12 12 40 11 20 40 12 40"  # a second SMI latched, NMI and interrupt in a MOV SS shadow, the byte cleared
-    " 10 20 10 20"  # an NMI sent in SMM; its handler is interrupted by an SMI that sends another one
+    " 10 20 10 28 20"  # an NMI sent in SMM; its handler raises an SMI that sends another one, which waits for IRET
     " 11 50 10 60 10 40"  # MOV SS; INT n, an undelivered #UD, amid REP MOVSB
     " 12 e0 a0 c0"  # #UD, an NMI and an interrupt inside SMM
     " 12 40 12 40 "  # SMBASE moves, and the next SMI goes there

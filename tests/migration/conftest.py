@@ -3,6 +3,7 @@
 import io
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from emulator.bridge import load_sections, memory_map, save_sections
@@ -14,7 +15,6 @@ from migsvc.stream.verify import verify_stream
 from schemas.state import SCHEMA_VERSION
 
 HEADER = StreamHeader(stream_id=bytes(16), created_unix_ns=0, schema_version=SCHEMA_VERSION)
-ZERO_PAGE = bytes(PAGE_BYTES)
 
 
 class Outcome(NamedTuple):
@@ -76,15 +76,9 @@ class MigratedMachine:
 
 def runs_of(ram):
     """(first page, page count) of the pages that hold anything."""
-    runs = []
-    for page in range(len(ram) // PAGE_BYTES):
-        if ram[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] == ZERO_PAGE:
-            continue
-        if runs and sum(runs[-1]) == page:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((page, 1))
-    return runs
+    used = np.frombuffer(ram, dtype=np.uint64).reshape(-1, PAGE_BYTES // 8).any(axis=1)
+    edges = np.flatnonzero(np.diff(used.astype(np.int8), prepend=0, append=0))
+    return [(int(first), int(end - first)) for first, end in edges.reshape(-1, 2)]
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +89,9 @@ def start_guest():
         return MigratedMachine(Machine(GUESTS[name].config(params, ram_bytes)))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def start_machine():
+    """Start a machine from a config: start_machine(config) -> MigratedMachine."""
+    return lambda config: MigratedMachine(Machine(config))

@@ -6,9 +6,12 @@ read it, restore in a fresh machine. "State" is every section, all of memory and
 
 import pytest
 
+from emulator.config import MIB, ImageConfig, MachineConfig, StartConfig, ram_slots
 from emulator.machine import StopReason
 
 FOREVER = 1 << 40
+SMIS_PLACED = 0x670
+"""Where the ticker counts the SMIs that it has placed; the count chooses the shadow."""
 PARTS = 8
 """The boundaries are dealt out to this many tests, so that they run in parallel."""
 
@@ -91,8 +94,11 @@ def test_two_migrations_at_any_pair_of_boundaries_around_an_smi_in_a_shadow(star
 @pytest.mark.parametrize("name", ["ticker32", "ticker64"])
 def test_a_migration_at_every_boundary_around_an_smi_of_the_ticker(start_guest, name, kind):
     machine = start_guest(name, ram_bytes=2 << 20, ticks=20, working_set_pages=8, pit_count=2000)
-    while machine.machine.memory.read(0, 0x670, 4) < kind:  # the guest's count of placed SMIs
+    memory = machine.machine.memory
+    while memory.read(0, SMIS_PLACED, 4) < kind:
         machine.run(50)
+    while memory.read(0, SMIS_PLACED, 4) == kind:
+        machine.run(1)
     window = smi_window(machine, 6, 12)
     straight = machine.migrate()
     straight.run(window)
@@ -113,3 +119,45 @@ def test_a_ticker_that_migrates_all_the_time_ends_as_one_that_does_not(start_gue
     assert machine.outcome() == straight.outcome()
     assert machine.machine.exit_code == 0
     assert machine.console.count(b"\n") == 4
+
+
+SLEEPER = bytes.fromhex(
+    "bc 00 70"  # mov sp,0x7000
+    "b0 11 e6 20 b0 20 e6 21 b0 04 e6 21 b0 01 e6 21 b0 fe e6 21"  # 8259 at 0x20, only the timer unmasked
+    "b0 34 e6 43 b0 a9 e6 40 b0 04 e6 40"  # 8254: mode 2, count 1193
+    "fb f4 eb fd"  # sti; 1: hlt; jmp 1b
+)
+TICK = bytes.fromhex("fe 06 00 05 b0 20 e6 20 cf")  # inc byte [0x500]; EOI; iret
+ALARM = bytes.fromhex("fe 06 01 05 cf")  # inc byte [0x501]; iret
+
+
+@pytest.fixture
+def sleeper(start_machine):
+    """A guest that sleeps in HLT between timer interrupts, with one interrupt of the local APIC's timer to come."""
+    vectors = {0x20: 0x9000, 0x41: 0x9100}
+    images = [(0x8000, SLEEPER), (0x9000, TICK), (0x9100, ALARM)]
+    images += [(4 * number, offset.to_bytes(4, "little")) for number, offset in vectors.items()]
+    config = MachineConfig(
+        ram_bytes=MIB,
+        slots=ram_slots(MIB),
+        start=StartConfig(0, 0, 0x8000),
+        images=tuple(ImageConfig(0, gpa, data) for gpa, data in images),
+    )
+    started = start_machine(config)
+    lapic = started.machine.lapic
+    for register, value in ((0xF0, 0x1FF), (0x3E0, 10), (0x320, 0x41), (0x380, 30_001)):  # divided by 128: 3.84 ms
+        lapic.mmio_write(register, 4, value)
+    return started
+
+
+def test_sleep_and_timers_survive_a_migration_at_every_boundary(sleeper):
+    straight = sleeper.migrate()
+    straight.run(150)
+    seen = set()
+    for _ in range(150):
+        sleeper = sleeper.migrate(verify=False)
+        seen.add(sleeper.machine.cpu.state.mp_state)
+        sleeper.run(1)
+    assert sleeper.outcome() == straight.outcome()
+    assert seen == {0, 3}
+    assert sleeper.machine.memory.read(0, 0x500, 2) == 0x100 | 22
