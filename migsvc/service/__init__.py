@@ -32,7 +32,7 @@ class Services:
         self.vms = Vms(self._host)
         self.snapshots = Snapshots(self._host, self.vms)
         self.peers = Peers(self._host)
-        self.migrations = Migrations(self._host, self.vms, self.peers)
+        self.migrations = Migrations(self._host, self.peers)
         self.hosts = Hosts(self._host)
         self._destination = Destination(self._host, self.peers)
         self._listener = Listener(self._host, self._destination)

@@ -215,7 +215,8 @@ class Destination:
             if incoming.state != MigrationState.PREPARED:
                 await self._drop(incoming, error, link)
                 return
-            log.info("migration %s: the connection broke after Prepared: %s", incoming.job.id, error)
+            log.info("migration %s: trouble after Prepared: %s", incoming.job.id, error)
+            await _fail(link, error if isinstance(error, MigsvcError) else MigsvcError(str(error)))
         if incoming.state in (MigrationState.PREPARED, MigrationState.COMMITTED):
             link.close()
             await self._settle(incoming)
@@ -286,7 +287,7 @@ class Destination:
     async def _await_word(self, hello: Hello, incoming: Incoming, link: Link) -> None:
         """Wait for Commit or Cancel; if the connection breaks, the source is asked."""
         while True:
-            event = await link.receive(Patience.WORD)
+            event = await link.receive(Patience.WORD, incoming.lost)
             if isinstance(event, Commit):
                 await incoming.commit(event.epoch)
                 await link.send(Running(event.epoch))

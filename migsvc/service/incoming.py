@@ -22,6 +22,7 @@ from migsvc.protocol.events import (
 from migsvc.protocol.ownership import Action, answer_of, decide_destination
 from migsvc.protocol.transitions import Role
 from migsvc.service import workers
+from migsvc.service.cancel import CancelToken
 from migsvc.service.carried import carried_summary
 from migsvc.service.context import Host
 from migsvc.service.jobs import Job
@@ -49,6 +50,9 @@ class Incoming:
         self.job = job
         self._live = live
         self._deciding = asyncio.Lock()
+        self.lost = CancelToken()
+        if live is not None:
+            live.handle.exited.add_done_callback(lambda _exit: self.lost.cancel("the copy's worker has ended"))
 
     @property
     def live(self) -> LiveVm:
@@ -129,9 +133,9 @@ class Incoming:
         live.migration = None
         if not self.job.journal.row.config.get("run"):
             return
-        await self._host.catalogue.vms.update(live.id, status=VmStatus.RUNNING)
         with suppress(ConflictError):  # the guest had stopped for good: it is as stopped here
             await live.handle.call("run", epoch=epoch)
+        await self._host.catalogue.vms.update(live.id, status=VmStatus.RUNNING)
 
     async def discard(self, state: MigrationState, explanation: str, error: Exception | None = None) -> None:
         """Destroy the copy wholly and journal the end; may be repeated."""

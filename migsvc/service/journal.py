@@ -47,6 +47,7 @@ class Journal:
         self.stats = MigrationStats.model_validate(row.stats)
         self._begun_ns = time.monotonic_ns()
         self._progress_ns = 0
+        self._trouble = ""
 
     @property
     def id(self) -> str:
@@ -147,7 +148,10 @@ class Journal:
             await self._event("progress", data)
 
     async def trouble(self, error: BaseException) -> None:
-        """Tell of an error that does not end the migration."""
+        """Tell of an error that does not end the migration; the same one over and over is told once."""
+        if str(error) == self._trouble:
+            return
+        self._trouble = str(error)
         log.warning("migration %s (%s): %s", self.id, self.row.role, error)
         await self._event("error", fault_json(error))
 

@@ -133,6 +133,18 @@ class Link:
             if isinstance(event, Failed | Gone):
                 raise gave_up(self.peer, event)
 
+    async def require_quiet(self) -> None:
+        """Look, without waiting, whether the peer has taken its word back or hung up.
+
+        Raises:
+            PeerError: it has.
+        """
+        if await self._host.blocking(self._channel.readable):
+            event = await self.receive(Patience.ANSWER)
+            if isinstance(event, Failed | Gone):
+                raise gave_up(self.peer, event)
+            raise PeerError(f"{self.peer} hung up, or says {type(event).__name__} out of turn")
+
     async def threaded(self, cancel: CancelToken, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work of this connection that looks at `cancel` by itself; cut the connection if it does not."""
         running = asyncio.ensure_future(self._host.blocking(work, *args, **kwargs))

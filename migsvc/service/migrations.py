@@ -16,7 +16,7 @@ from migsvc.service.paging import page_of
 from migsvc.service.peers import Peers
 from migsvc.service.records import MigrationCreate, MigrationEvent, MigrationRecord, MigrationState, Page
 from migsvc.service.source import SourceEngine
-from migsvc.service.vms import Vms
+from migsvc.service.vm_lookup import VmLookup
 from migsvc.storage.rows import MigrationRow
 
 CANCEL_WAIT_S = 30.0
@@ -29,10 +29,10 @@ NEWS_WAIT_S = 5.0
 class Migrations:
     """The migrations of this host, outgoing and incoming."""
 
-    def __init__(self, host: Host, vms: Vms, peers: Peers) -> None:
+    def __init__(self, host: Host, peers: Peers) -> None:
         """Work on that host."""
         self._host = host
-        self._vms = vms
+        self._lookup = VmLookup(host)
         self._peers = peers
 
     async def create(self, request: MigrationCreate) -> MigrationRecord:
@@ -44,7 +44,7 @@ class Migrations:
             ConflictError: the VM is not fit to be moved now, or the peer is this very host.
             LimitError: as many migrations as this host runs at once are under way.
         """
-        vm, live = await self._vms.owned(request.vm)
+        vm, live = await self._lookup.owned(request.vm)
         peer = await self._host.catalogue.peers.get(request.peer)
         if peer.host_id == self._host.id:
             raise ConflictError(f"peer {peer.name!r} is this very host", hint="name another host as the peer")

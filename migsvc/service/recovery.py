@@ -25,8 +25,13 @@ log = logging.getLogger("migsvc.recovery")
 INTERRUPTED = MigsvcError("the agent was stopped in the middle of the migration", hint="begin it again")
 
 
+KEPT_MIGRATIONS = 10_000
+"""Ended migrations that are remembered, with their events: some hundred MB at most."""
+
+
 async def recover(host: Host, peers: Peers, destination: Destination) -> None:
     """Adopt, then decide. Nothing else runs on this host yet."""
+    await host.catalogue.migrations.prune(KEPT_MIGRATIONS)
     unfinished = await host.catalogue.migrations.list_unfinished()
     await _adopt(host, unfinished)
     for row in unfinished:

@@ -24,6 +24,7 @@ from migsvc.service.records import (
     VmRecord,
 )
 from migsvc.service.registry import LiveVm
+from migsvc.service.vm_lookup import VmLookup
 from migsvc.service.vms import Vms
 from migsvc.storage.rows import SnapshotRow, VmRow
 
@@ -40,6 +41,7 @@ class Snapshots:
         """Work on that host."""
         self._host = host
         self._vms = vms
+        self._lookup = VmLookup(host)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def create(self, request: SnapshotCreate) -> SnapshotRecord:
@@ -53,7 +55,7 @@ class Snapshots:
             ConflictError: the name is taken, or a migration or another snapshot works on the VM.
             LimitError: as many snapshots as this host keeps.
         """
-        vm, live = await self._vms.owned(request.vm)
+        vm, live = await self._lookup.owned(request.vm)
         await self._require_room()
         live.require_free("be snapshot")
         row = SnapshotRow(

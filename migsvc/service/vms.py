@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from migsvc.backends.config import Image, VmConfig
@@ -16,8 +15,6 @@ from migsvc.errors import (
     LimitError,
     MigsvcError,
     NotFoundError,
-    NotOwnerError,
-    WorkerError,
 )
 from migsvc.service import snapshot_files, workers
 from migsvc.service.context import Host
@@ -26,6 +23,7 @@ from migsvc.service.journal import now
 from migsvc.service.paging import rows_of
 from migsvc.service.records import ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
 from migsvc.service.registry import LiveVm
+from migsvc.service.vm_lookup import VmLookup
 from migsvc.service.vm_state import machine_state, memory_map, pause_worker, require_legal, sample
 from migsvc.storage.rows import VmRow
 from schemas.state import MachineState, VcpuState
@@ -43,6 +41,7 @@ class Vms:
     def __init__(self, host: Host) -> None:
         """Work on that host."""
         self._host = host
+        self._lookup = VmLookup(host)
         self._naming = asyncio.Lock()
 
     # Life
@@ -110,7 +109,7 @@ class Vms:
     async def list(self, cursor: str | None = None, limit: int = 100) -> Page[VmRecord]:
         """Return one page of the VMs, oldest first; those that have left are among them."""
         rows, after = await rows_of(self._host.catalogue.vms.list, cursor, limit)
-        return Page[VmRecord](items=[await self._record(row) for row in rows], next=after)
+        return Page[VmRecord](items=[await self._lookup.record(row) for row in rows], next=after)
 
     async def get(self, ref: str) -> VmRecord:
         """Return one VM.
@@ -118,7 +117,7 @@ class Vms:
         Raises:
             NotFoundError: there is none of that id or name.
         """
-        return await self._record(await self.row(ref))
+        return await self._lookup.record(await self._lookup.row(ref))
 
     async def delete(self, ref: str) -> None:
         """End the VM's worker and forget the VM.
@@ -127,7 +126,7 @@ class Vms:
             NotFoundError: there is none of that id or name.
             ConflictError: a migration or a snapshot works on it.
         """
-        row = await self.row(ref)
+        row = await self._lookup.row(ref)
         live = self._host.registry.find(row.id)
         if live is not None:
             live.require_free("be deleted")
@@ -148,7 +147,7 @@ class Vms:
             NotFoundError, NotOwnerError: not here, or not ours.
             ConflictError: it has stopped for good, or is being migrated.
         """
-        row, live = await self.owned(ref)
+        row, live = await self._lookup.owned(ref)
         async with live.lock:
             live.require_free("be run")
             # The wish first: after a crash in between the VM is run again.
@@ -158,7 +157,7 @@ class Vms:
             except MigsvcError:
                 row = await self._host.catalogue.vms.update(row.id, status=VmStatus.PAUSED)
                 raise
-        return await self._record(row)
+        return await self._lookup.record(row)
 
     async def pause(self, ref: str, when: PauseWhen = PauseWhen.ANY, limit_instructions: int = 50_000_000) -> VmRecord:
         """Pause the VM at the next boundary at which `when` holds; a paused VM runs on to it.
@@ -167,12 +166,12 @@ class Vms:
             NotFoundError, NotOwnerError: not here, or not ours.
             ConflictError: there is no such moment within the limit (the VM goes on as before), or it is being migrated.
         """
-        row, live = await self.owned(ref)
+        row, live = await self._lookup.owned(ref)
         async with live.lock:
             live.require_free("be paused")
             await pause_worker(live, when, limit_instructions)
             row = await self._host.catalogue.vms.update(row.id, status=VmStatus.PAUSED)
-        return await self._record(row)
+        return await self._lookup.record(row)
 
     async def step(self, ref: str, n: int) -> StepResult:
         """Run exactly n instructions of a paused VM, fewer only if it stops.
@@ -185,7 +184,7 @@ class Vms:
         limit = self._host.settings.max_step_instructions
         if not 1 <= n <= limit:
             raise LimitError(f"a step is 1 to {limit} instructions, not {n}", limit=limit)
-        _, live = await self.owned(ref)
+        _, live = await self._lookup.owned(ref)
         async with live.lock:
             live.require_free("be stepped")
             done = await live.handle.call("step", timeout_s=STEP_TIMEOUT_S, n=n)
@@ -227,11 +226,11 @@ class Vms:
                 f"one call returns at most {settings.max_console_chunk_bytes} bytes after at most "
                 f"{settings.max_console_wait_s} s"
             )
-        row = await self.row(ref)
+        row = await self._lookup.row(ref)
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
             news = self._host.hub.watch(workers.vm_topic(row.id))
-            live = await self._live(row)
+            live = await self._lookup.live(row)
             chunk = await live.handle.call("console", since=max(offset, 0), max_bytes=max(1, max_bytes))
             left_s = deadline - asyncio.get_running_loop().time()
             if chunk["data"] or left_s <= 0:
@@ -264,7 +263,7 @@ class Vms:
             ConflictError: the VM is running, or is being migrated.
             NotFoundError, NotOwnerError: as `get_state`.
         """
-        row, live = await self.owned(ref)
+        row, live = await self._lookup.owned(ref)
         if not 0 <= vcpu < row.vcpus:
             raise NotFoundError(f"VM {ref!r} has vCPUs 0 to {row.vcpus - 1}, no {vcpu}")
         if state.index != vcpu:
@@ -286,41 +285,10 @@ class Vms:
             NotFoundError: there is no such VM.
             NotOwnerError: another host owns it.
         """
-        row, live = await self.owned(ref)
+        row, live = await self._lookup.owned(ref)
         async with live.lock:
             saved, described = await sample(live, row.epoch)
         return machine_state(memory_map(described), saved)
-
-    # For the other use cases
-
-    async def row(self, ref: str) -> VmRow:
-        """Return the row of a VM by id or name.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        found = await self._host.catalogue.vms.resolve(ref)
-        if found is None:
-            raise NotFoundError(f"there is no VM {ref!r} on this host")
-        return found
-
-    async def owned(self, ref: str) -> tuple[VmRow, LiveVm]:
-        """Return row and worker of a VM that this host owns.
-
-        Raises:
-            NotFoundError: there is no such VM.
-            NotOwnerError: another host owns it; owner and epoch are named.
-            ConflictError: it is being made, or its worker was lost.
-        """
-        row = await self.row(ref)
-        if not row.present or row.status == VmStatus.INCOMING:
-            raise NotOwnerError(
-                f"VM {row.name} is owned by {row.owner} at epoch {row.epoch}",
-                hint=f"ask {row.owner}",
-                owner=row.owner,
-                epoch=row.epoch,
-            )
-        return row, await self._live(row)
 
     # Inside
 
@@ -350,70 +318,19 @@ class Vms:
 
     async def _finish(self, live: LiveVm, *, run: bool) -> VmRecord:
         row = await self._host.catalogue.vms.update(live.id, status=VmStatus.PAUSED)
-        return await self.run(row.id) if run else await self._record(row)
+        return await self.run(row.id) if run else await self._lookup.record(row)
 
     async def _inject(self, ref: str, method: str, **params: Any) -> VmRecord:
-        row, live = await self.owned(ref)
+        row, live = await self._lookup.owned(ref)
         async with live.lock:
             live.require_free(f"take an {method}")
             await live.handle.call(method, **params)
-        return await self._record(row)
-
-    async def _live(self, row: VmRow) -> LiveVm:
-        live = self._host.registry.find(row.id)
-        if live is not None:
-            return live
-        if row.status == VmStatus.LOST:
-            raise ConflictError(f"VM {row.name} is lost: {row.stop_reason}", hint="restore it from a snapshot")
-        if not row.present:
-            raise NotOwnerError(
-                f"VM {row.name} has left: {row.owner} owns it at epoch {row.epoch}", owner=row.owner, epoch=row.epoch
-            )
-        raise ConflictError(f"VM {row.name} is {row.status}: it has no worker now", hint="try again in a moment")
-
-    async def _record(self, row: VmRow) -> VmRecord:
-        """Return the record of a VM: the row, and what the worker says of a live one."""
-        live = self._host.registry.find(row.id)
-        record = VmRecord(
-            id=row.id,
-            name=row.name,
-            backend=row.backend,
-            guest=row.guest,
-            status=VmStatus(row.status),
-            stop_reason=row.stop_reason,
-            exit_code=row.exit_code,
-            owner=row.owner,
-            epoch=row.epoch,
-            ram_bytes=row.ram_bytes,
-            vcpus=row.vcpus,
-            created_at=row.created_at,
-            migration=None if live is None else live.migration,
-        )
-        if live is None or not row.present:
-            return record
-        try:
-            status = await live.handle.call("status")
-        except WorkerError:
-            return record  # it is dying; the watcher notes it
-        return record.model_copy(update=_status_members(row, status, live))
+        return await self._lookup.record(row)
 
     def _require_ram(self, ram_bytes: int) -> None:
         limit = self._host.settings.max_ram_bytes
         if ram_bytes > limit:
             raise LimitError(f"{ram_bytes} bytes of RAM; this host gives a VM at most {limit}", limit=limit)
-
-
-def _status_members(row: VmRow, status: Mapping[str, Any], live: LiveVm) -> dict[str, Any]:
-    """Return the members of a VmRecord that the worker knows best."""
-    created = row.status != VmStatus.CREATING
-    return {
-        "status": VmStatus(status["status"]) if created else VmStatus.CREATING,
-        "stop_reason": status["stop_reason"],
-        "exit_code": status["exit_code"],
-        "retired_instructions": status["retired"],
-        "console_bytes": status["console_end"],
-        "worker_pid": live.handle.pid,
-    }
 
 
 def _decode(text: str) -> bytes:

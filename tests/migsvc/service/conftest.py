@@ -96,9 +96,7 @@ class Steps:
 
     async def migrate(self, host, vm, peer, **options):
         """Begin a migration and wait for its end."""
-        begun = await host.migrations.create(
-            MigrationCreate(vm=vm, peer=peer, options=MigrationOptions(**options))
-        )
+        begun = await host.migrations.create(MigrationCreate(vm=vm, peer=peer, options=MigrationOptions(**options)))
         return await self.ended(host, begun.id)
 
     async def ended(self, host, migration_id, seconds=60):

@@ -12,9 +12,7 @@ from migsvc.stream.verify import verify_stream
 async def taken(host, steps, vm="vm", name="s"):
     begun = await host.snapshots.create(SnapshotCreate(vm=vm, name=name))
     assert begun.status == SnapshotStatus.WRITING
-    return await steps.until(
-        lambda: host.snapshots.get(begun.id), lambda s: s.status != SnapshotStatus.WRITING
-    )
+    return await steps.until(lambda: host.snapshots.get(begun.id), lambda s: s.status != SnapshotStatus.WRITING)
 
 
 def pieces(data, size=1000):
