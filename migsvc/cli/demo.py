@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
 def demo(
     hops: Annotated[int, typer.Option(min=6, max=60, help="how many live migrations")] = 6,
     guest: Annotated[str, typer.Option(help="bundled guest")] = "ticker64",
+    ticks: Annotated[
+        int | None, typer.Option(min=100, help="timer ticks until the guest ends; more if it ends before the last hop")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="keep the hosts' files for a look afterwards")] = False,
     output: OutputOption = "table",
 ) -> None:
@@ -37,7 +40,9 @@ def demo(
     with reporting(output), terminated_like_interrupted():
         try:
             with two_agents(keep) as hosts:
-                scenario = Scenario(hosts, Plan(hops=hops, guest=guest), report or Silent())
+                scenario = Scenario(
+                    hosts, Plan(hops, guest, extra_params={} if ticks is None else {"ticks": ticks}), report or Silent()
+                )
                 verdict = scenario.run()
                 if report is not None:
                     report.finish(scenario, verdict)

@@ -126,6 +126,7 @@ class Scenario:
 
     def _hop(self, hop: int, moment: str) -> None:
         """Move the VM to the other host at that moment, and check that it runs there."""
+        self._require_running(hop)
         request = {"vm": self.vm, "peer": self.there.name, "options": {"pause_when": moment}}
         try:
             record = self.client.post("/v1/migrations", request)
@@ -144,6 +145,12 @@ class Scenario:
         self.follower.begin_stay(self.here.name, record["stats"]["carried"][0]["console_bytes"])
         self.follower.read(self.client)
         self.observer.hop_done(self, hop, self.migrations[-1])
+
+    def _require_running(self, hop: int) -> None:
+        """A guest that has ended proves nothing: its moments are over."""
+        status = self.client.get(f"/v1/vms/{self.vm}")["status"]
+        if status != "running":
+            raise DemoError(f"the guest is {status} before hop {hop + 1}: give it more --ticks")
 
     def _settled(self, path: str) -> dict[str, Any]:
         """Return the migration's record once it is final."""
