@@ -190,6 +190,8 @@ def decode(code: bytes, bits: int) -> Decoded:
     if decoder.last_error == DecoderError.NO_MORE_BYTES:
         raise TruncatedInstruction
     if decoder.last_error != DecoderError.NONE:
+        if insn.len == MAX_BYTES and _too_long(code, bits):
+            raise TruncatedInstruction
         raise InvalidInstruction
     form = insn.op_code()
     operands = tuple(_operand(insn, n, bits) for n in range(insn.op_count))
@@ -211,6 +213,16 @@ def decode(code: bytes, bits: int) -> Decoded:
         features=frozenset(_FEATURES[number] for number in insn.cpuid_features()),
         code=code[: insn.len],
     )
+
+
+def _too_long(code: bytes, bits: int) -> bool:
+    """Whether 15 bytes that do not decode are the beginning of a longer instruction.
+
+    The decoder calls both that and a wrong encoding invalid; without its first prefix the former lacks bytes.
+    """
+    decoder = Decoder(bits, code[1:], _OPTIONS)
+    decoder.decode()
+    return decoder.last_error != DecoderError.INVALID_INSTRUCTION
 
 
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")

@@ -73,7 +73,7 @@ def syscall(cpu: Cpu, insn: Decoded) -> Action:
     return run
 
 
-@op("SYSRETD", "SYSRETQ", syntax="SYSRET; SYSRETQ", flags_written="OSZAPCDITNLXR")
+@op("SYSRET", "SYSRETQ", syntax="SYSRET; SYSRETQ", flags_written="OSZAPCDITNLXR")
 def sysret(cpu: Cpu, insn: Decoded) -> Action:
     """Back to CPL 3 at RCX with the flags of R11: 64-bit code with REX.W, else compatibility mode."""
     state, gpr, wide = cpu.state, cpu.state.gpr, insn.mnemonic == "SYSRETQ"
@@ -111,7 +111,7 @@ def sysenter(cpu: Cpu, _insn: Decoded) -> Action:
     return run
 
 
-@op("SYSEXITD", "SYSEXITQ", syntax="SYSEXIT; SYSEXITQ")
+@op("SYSEXIT", "SYSEXITQ", syntax="SYSEXIT; SYSEXITQ")
 def sysexit(cpu: Cpu, insn: Decoded) -> Action:
     """Back to CPL 3 at (E/R)DX with the stack of (E/R)CX."""
     state, gpr, wide = cpu.state, cpu.state.gpr, insn.mnemonic == "SYSEXITQ"
