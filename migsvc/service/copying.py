@@ -36,7 +36,7 @@ class MachineCopier:
         self._sink = sink
         self._check = check
         self._digest = MemoryDigest(len(ram))
-        self._round = 0
+        self.rounds = 0
         self.bytes = 0
 
     def begin(self, config: Config) -> None:
@@ -60,9 +60,9 @@ class MachineCopier:
             self._check()
             self._put(self._writer.zero(batch))
         self._put(self._writer.round_end())
-        self._round += 1
+        self.rounds += 1
         return RoundStats(
-            round=self._round,
+            round=self.rounds,
             pages=selection.data_pages,
             zero_pages=selection.zero_pages,
             bytes=self.bytes - bytes_before,

@@ -81,7 +81,6 @@ class Destination:
         """Hold one connection from Hello to its end; nothing that a peer says makes this raise."""
         try:
             hello = await link.expect(Hello, patience=Patience.ANSWER)
-            assert isinstance(hello, Hello)
             may_move = await self._admit(hello)
             profile = await host_profile(self._host)
             await link.send(

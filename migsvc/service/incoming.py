@@ -205,13 +205,10 @@ class Incoming:
             )
             await link.send(hello)
             welcome = await link.expect(Welcome, patience=Patience.ANSWER)
-            assert isinstance(welcome, Welcome)
             if welcome.host_id != row.config.get("source_host_id"):
                 raise PeerError(f"host {welcome.host_name} answers, not {row.peer}")
             await link.send(Query(row.id))
-            outcome = await link.expect(Outcome, patience=Patience.ANSWER)
-            assert isinstance(outcome, Outcome)
-            return outcome
+            return await link.expect(Outcome, patience=Patience.ANSWER)
         finally:
             link.close()
 

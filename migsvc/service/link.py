@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E")
 
 IDLE_TIMEOUT_S = 900.0
 """Silence inside an event. A source that searches for a moment to pause at may be silent for minutes; a host that has
@@ -117,7 +118,7 @@ class Link:
         token = cancel or CancelToken()
         return await self.threaded(token, self._receive, patience.value, token.check)
 
-    async def expect(self, *wanted: type[Event], patience: Patience, cancel: CancelToken | None = None) -> Event:
+    async def expect(self, *wanted: type[E], patience: Patience, cancel: CancelToken | None = None) -> E:
         """Return the next event of one of those classes; others that may come in between are passed over.
 
         Raises:

@@ -74,8 +74,7 @@ class Listener:
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run in a thread of its own until the listener closes."""
-        assert self._tcp is not None
-        while (channel := self._tcp.accept()) is not None:
+        while self._tcp is not None and (channel := self._tcp.accept()) is not None:
             try:
                 loop.call_soon_threadsafe(self._talk, channel)
             except RuntimeError:  # the loop has ended

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from migsvc.errors import ConflictError, IncompatibleError, PeerError
-from migsvc.protocol.events import Accept, Event, Offer, Prepare, Prepared, Refuse, RoundAck
+from migsvc.protocol.events import Accept, Offer, Prepare, Prepared, Refuse, RoundAck
 from migsvc.protocol.frames import MAX_OCTETS
 from migsvc.protocol.precopy import PrecopyPolicy, PrecopyVerdict, RoundFigures, bandwidth_bytes_per_s
 from migsvc.service.carried import carried_summary
@@ -31,6 +31,7 @@ from schemas.versions import SCHEMA_VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Outgoing:
@@ -128,8 +129,7 @@ class Outgoing:
 
     async def stop_and_copy(self, pending: Pages, memory: MemoryMap) -> Digest:
         """Pause the VM at the wanted moment, send what is left, its state and the digests."""
-        live, journal, options, copier = self._live, self._journal, self._options, self.copier
-        assert copier is not None
+        live, journal, options, copier = self._live, self._journal, self._options, self._copying()
         with journal.phase("pause"):
             asked_ns = time.monotonic_ns()
             async with live.lock:
@@ -151,11 +151,9 @@ class Outgoing:
 
     async def prepare(self, digest: Digest) -> None:
         """Ask the destination to get ready, and compare what it verified with what was sent."""
-        assert self.last_round is not None
-        rounds = self.last_round.round
+        rounds = self._copying().rounds
         await self._link.send(Prepare(round=rounds, root=digest.root, run=self.runs, console=self._console))
         prepared = await self._hear(Prepared)
-        assert isinstance(prepared, Prepared)
         if prepared.root != digest.root:
             raise PeerError("the destination verified another machine than the one that was sent")
 
@@ -163,7 +161,12 @@ class Outgoing:
         answer = await self._live.handle.call("dirty_fetch")
         return pages_of_bitmap(answer["bitmap"], memory)
 
-    async def _hear(self, *wanted: type[Event], patience: Patience = Patience.WORK) -> Event:
+    def _copying(self) -> MachineCopier:
+        if self.copier is None:
+            raise PeerError("nothing has been copied yet")
+        return self.copier
+
+    async def _hear(self, *wanted: type[E], patience: Patience = Patience.WORK) -> E:
         return await self._link.expect(*wanted, patience=patience, cancel=self._cancel)
 
     async def _threaded(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -70,6 +70,7 @@ class SourceEngine:
         self._target: PeerTarget | None = None
         self._welcome: Welcome | None = None
         self._out: Outgoing | None = None
+        self._committed = False
 
     # The whole
 
@@ -83,8 +84,10 @@ class SourceEngine:
         except asyncio.CancelledError:
             raise  # the agent stops; the journal says how to go on
         except Exception as error:
-            await self._go_back(error)
-            return
+            if not self._committed:
+                await self._go_back(error)
+                return
+            log.exception("migration %s: trouble behind the commit point", self._journal.id)
         finally:
             timer.cancel()
         await self.tell()
@@ -133,7 +136,6 @@ class SourceEngine:
         )
         await link.send(hello)
         welcome = await link.expect(Welcome, patience=Patience.ANSWER, cancel=self._job.cancel)
-        assert isinstance(welcome, Welcome)
         if welcome.host_id != target.host_id:
             raise PeerError(
                 f"{target.address} is host {welcome.host_name} ({welcome.host_id}), "
@@ -168,6 +170,7 @@ class SourceEngine:
             )
         except StorageError as error:
             await self._require_committed(error)
+        self._committed = True  # from here on there is no way back, whatever fails
         await fence(live, epoch)
         await journal.committed()
 
@@ -189,10 +192,11 @@ class SourceEngine:
 
     async def tell(self) -> None:
         """Tell the destination that it owns the VM until it confirms, then end the worker here."""
-        epoch, delay_s = self._journal.row.epoch, TELL_FIRST_S
+        delay_s = TELL_FIRST_S
         with self._journal.phase("resume"):
             while True:
                 try:
+                    epoch = self._epoch_before + 1
                     link = self._link or await self._redial()
                     await link.send(Commit(epoch))
                     await link.expect(Running, patience=Patience.WORK)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from migsvc.errors import ConflictError, LimitError, NotFoundError, NotOwnerError
+from migsvc.errors import ConflictError, LimitError, NotFoundError, NotOwnerError, StorageError
 from migsvc.service import destination, hosts, source
 from migsvc.service.records import (
     MigrationCreate,
@@ -14,6 +14,7 @@ from migsvc.service.records import (
     PeerCreate,
     VmStatus,
 )
+from migsvc.storage.catalogue import Catalogue
 
 PHASES = {
     *("connect", "negotiate", "precopy", "pause", "last_pages"),
@@ -61,7 +62,8 @@ def test_events_tell_the_whole_course_and_end(lab, run, steps):
                 *("connecting", "negotiating", "precopy", "stop_and_copy", "verifying", "committed", "completed")
             ]
             assert events[-1].type == "end"
-            assert next(event.seq async for event in a.migrations.events(begun.id, 3)) == 4
+            later = [event.seq async for event in a.migrations.events(begun.id, 3)]
+            assert later[0] == 4
             there = await steps.ended(b, begun.id)
             assert (there.role, there.state, there.owner, there.epoch) == ("destination", "completed", "b", 2)
             assert there.stats.carried == (await a.migrations.get(begun.id)).stats.carried
@@ -341,5 +343,38 @@ def test_an_agent_that_stops_gracefully_cancels_what_is_not_committed(lab, run, 
             assert (await a.migrations.get(begun.id)).state == MigrationState.CANCELLED
             assert (await a.vms.get("vm")).status == VmStatus.RUNNING
             assert (await steps.ended(b, begun.id)).owner == "a"
+
+    run(work())
+
+
+def test_a_commit_that_does_not_reach_the_disk_leaves_the_vm_on_the_source(lab, run, steps, monkeypatch):
+    async def work():
+        async def full(self, *args, **kwargs):
+            raise StorageError("disk full")
+
+        async with lab.pair() as (a, b):
+            await steps.ticker(a, **LONG)
+            with monkeypatch.context() as patch:
+                patch.setattr(Catalogue, "commit_handover", full)
+                done = await steps.migrate(a, "vm", "b")
+            assert (done.state, done.owner, done.epoch) == (MigrationState.FAILED, "a", 1)
+            assert (await a.vms.get("vm")).status == VmStatus.RUNNING
+            await steps.gone(b, "vm")
+
+    run(work())
+
+
+def test_whatever_fails_behind_the_commit_point_the_destination_is_told(lab, run, steps, monkeypatch):
+    async def work():
+        async def broken(live, epoch):
+            raise StorageError("a fault behind the commit point")
+
+        async with lab.pair() as (a, b):
+            await steps.ticker(a, **LONG)
+            monkeypatch.setattr(source, "fence", broken)
+            done = await steps.migrate(a, "vm", "b")
+            assert (done.state, done.owner) == (MigrationState.COMPLETED, "b")
+            assert (await a.vms.get("vm")).status == VmStatus.MIGRATED
+            assert (await b.vms.get("vm")).status == VmStatus.RUNNING
 
     run(work())
