@@ -72,7 +72,9 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         StartError: the port is taken, or the data directory cannot be used.
     """
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every look at the catalogue's version
+    if settings.log_level != "debug":
+        for chatty in ("alembic", "uvicorn.error"):  # each start and each look at the catalogue's version, line by line
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         app = create_app(settings)
@@ -84,7 +86,7 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
-        log_level=settings.log_level,
+        log_level=None,
         access_log=settings.log_level == "debug",
         timeout_graceful_shutdown=int(settings.graceful_shutdown_s),
         server_header=False,
@@ -117,7 +119,5 @@ def bind(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise StartError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; try --port 0"
-        ) from error
+        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error
     return listener

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migsvc import __version__
@@ -21,6 +21,10 @@ FINAL = frozenset({MigrationState.COMPLETED, MigrationState.CANCELLED, Migration
 
 DOWNTIME_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 30.0)
 TOTAL_BUCKETS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
+
+
+# Otherwise every counter brings a second series with the time of its creation.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

@@ -17,7 +17,8 @@ app = group("migrate", "Live migrations. `migrate start VM PEER` begins one.")
 
 MigrationArgument = Annotated[str, typer.Argument(metavar="MIGRATION", help="id of the migration")]
 
-FINAL = ("completed", "cancelled", "failed")
+REPEATED = ("owner", "epoch", "reason")
+"""Members of an event that the explanation says again, or that only a program wants."""
 
 COLUMNS: tuple[Column, ...] = (
     ("id", "id"),
@@ -128,7 +129,7 @@ def follow(session: Session, migration: str, after: int = 0) -> None:
 
 def event_line(event: dict[str, Any]) -> str:
     """Return an event in one line."""
-    data = ", ".join(f"{key} {value}" for key, value in event["data"].items())
+    data = ", ".join(f"{key} {value}" for key, value in event["data"].items() if key not in REPEATED)
     return f"{event['at'][11:23]}  {event['type']:<8}  {data}"
 
 
