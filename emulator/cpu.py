@@ -149,28 +149,36 @@ class Cpu:
         """
         if self.memory.generation != self._generation:
             self.flush_tlb()
-        state = self.state
         first = self.retired
         end = first + steps
         self.attention = True
         while self.retired < end:
-            if self.attention:
-                if not self._careful_step():
-                    break
-                continue
-            rip = state.rip
-            try:
-                action, state.rip = self.code.get(rip) or self.fetcher.fetch(rip)
-                action()
-            except GuestFault as fault:
-                state.rip = rip
-                events.queue(state, fault)
-                self.attention = True
-            except BaseException:
-                state.rip = rip
-                raise
-            self.retired += 1
+            if not self.attention:
+                self._quick_steps(end - self.retired)
+            elif not self._careful_step():
+                break
         return self.retired - first
+
+    def _quick_steps(self, steps: int) -> None:
+        """Up to `steps` steps, until one of them makes the next need care. Whatever changes the view does."""
+        state, code, fetch = self.state, self.code, self.fetcher.fetch
+        rip = state.rip
+        try:
+            for _ in range(steps):
+                rip = state.rip
+                action, state.rip = code.get(rip) or fetch(rip)
+                action()
+                self.retired += 1
+                if self.attention:
+                    return
+        except GuestFault as fault:
+            state.rip = rip
+            self.retired += 1
+            self.attention = True
+            events.queue(state, fault)
+        except BaseException:
+            state.rip = rip
+            raise
 
     def step(self) -> int:
         """Do one step."""

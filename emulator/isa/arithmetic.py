@@ -19,7 +19,6 @@ from ..flags import (
 )
 from ..instruction import Action, op
 from ..operands import load, modify, width
-from ..registers import MASK32
 from ..state import CpuState
 
 
@@ -27,23 +26,35 @@ def binary(cpu: Cpu, insn: Decoded, make: Callable[[CpuState, int], Binary]) -> 
     """Destination = compute(destination, source). Flags are written once nothing can fault any more."""
     size = width(insn)
     compute, source = make(cpu.state, 8 * size), load(cpu, insn, 1, size)
-    target, gpr = insn.operands[0], cpu.state.gpr
-    if target.kind == "r" and size == 8:
-        number = target.value
-
-        def on_register_64() -> None:
-            gpr[number] = compute(gpr[number], source())
-
-        return on_register_64
-    if target.kind == "r" and size == 4:
-        number = target.value
-
-        def on_register_32() -> None:
-            gpr[number] = compute(gpr[number] & MASK32, source())
-
-        return on_register_32
+    if insn.operands[0].kind == "r" and size >= 4:
+        return _on_register(cpu, insn, compute, (1 << 8 * size) - 1)
     get, put = modify(cpu, insn, 0)
     return lambda: put(compute(get(), source()))
+
+
+def _on_register(cpu: Cpu, insn: Decoded, compute: Binary, mask: int) -> Action:
+    """The same for a 4- or 8-byte register, without a detour for register and immediate sources."""
+    gpr, number, other = cpu.state.gpr, insn.operands[0].value, insn.operands[1]
+    if other.kind == "r":
+        second = other.value
+
+        def with_register() -> None:
+            gpr[number] = compute(gpr[number] & mask, gpr[second] & mask)
+
+        return with_register
+    if other.kind == "i":
+        value = other.value & mask
+
+        def with_immediate() -> None:
+            gpr[number] = compute(gpr[number] & mask, value)
+
+        return with_immediate
+    source = load(cpu, insn, 1)
+
+    def with_memory() -> None:
+        gpr[number] = compute(gpr[number] & mask, source())
+
+    return with_memory
 
 
 def unary(cpu: Cpu, insn: Decoded, make: Callable[[CpuState, int], Unary]) -> Action:

@@ -19,6 +19,13 @@ def mov(cpu: Cpu, insn: Decoded) -> Action:
     target = insn.operands[0]
     if target.kind == "r" and target.size >= 4:
         number = target.value
+        if insn.operands[1].kind == "i":
+            constant = value()
+
+            def constant_to_register() -> None:
+                gpr[number] = constant
+
+            return constant_to_register
 
         def to_register() -> None:
             gpr[number] = value()
