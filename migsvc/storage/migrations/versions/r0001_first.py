@@ -12,12 +12,26 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _highest_epoch()
+    _host()
+    _idempotency()
+    _migration_events()
+    _migrations()
+    _peers()
+    _snapshots()
+    _vms()
+
+
+def _highest_epoch() -> None:
     op.create_table(
         "highest_epoch",
         sa.Column("vm_id", sa.String(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("vm_id"),
     )
+
+
+def _host() -> None:
     op.create_table(
         "host",
         sa.Column("id", sa.String(), nullable=False),
@@ -25,6 +39,9 @@ def upgrade() -> None:
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _idempotency() -> None:
     op.create_table(
         "idempotency",
         sa.Column("key", sa.String(), nullable=False),
@@ -38,6 +55,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("idempotency_created_at", "idempotency", ["created_at"], unique=False)
+
+
+def _migration_events() -> None:
     op.create_table(
         "migration_events",
         sa.Column("migration_id", sa.String(), nullable=False),
@@ -48,6 +68,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("migration_id", "seq"),
         sqlite_with_rowid=False,
     )
+
+
+def _migrations() -> None:
     op.create_table(
         "migrations",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
@@ -72,6 +95,9 @@ def upgrade() -> None:
     )
     op.create_index("migrations_state", "migrations", ["state"], unique=False)
     op.create_index("migrations_vm_id", "migrations", ["vm_id"], unique=False)
+
+
+def _peers() -> None:
     op.create_table(
         "peers",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
@@ -86,6 +112,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("name"),
         sqlite_autoincrement=True,
     )
+
+
+def _snapshots() -> None:
     op.create_table(
         "snapshots",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
@@ -106,6 +135,9 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("snapshots_name", "snapshots", ["name"], unique=True, sqlite_where=sa.text("status <> 'failed'"))
+
+
+def _vms() -> None:
     op.create_table(
         "vms",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
