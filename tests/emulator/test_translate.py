@@ -118,6 +118,16 @@ def test_page_fault_says_exactly_why(lab, user, entry, code, expected):
     assert machine.pending() == (None if expected is None else (14, expected, 0xF000))
 
 
+def test_every_level_must_allow_the_access(lab):
+    for table in (0x10000, 0x11000, 0x12000):
+        for bits, user, code, expected in ((5, False, LONG_STORE, P | W), (3, True, LONG_LOAD, None)):
+            machine = lab().long(code, user=user)
+            machine.put(table, machine.get(table, 8) & ~7 | bits, 8)
+            machine.run()
+            # A supervisor-only table stops user code at its first fetch already.
+            assert machine.pending() == ((14, expected, 0xF000) if expected else (14, P | U | FETCH, 0x1000))
+
+
 def test_supervisor_may_write_read_only_pages_without_wp(lab):
     machine = lab().long(LONG_STORE)
     machine.put(machine.pte(0xF000), 0xF005, 8)
