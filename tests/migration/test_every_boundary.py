@@ -34,7 +34,7 @@ def reference(start_guest):
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("name", ["smm_corners", "smm_corners32"])
+@pytest.mark.parametrize("name", ["smm_corners", pytest.param("smm_corners32", marks=pytest.mark.campaign)])
 def test_one_migration_at_any_boundary_does_not_change_the_final_state(start_guest, reference, name, part):
     steps, expected = reference(name)
     source = start_guest(name)
