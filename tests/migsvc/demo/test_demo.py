@@ -66,6 +66,15 @@ def test_one_changed_register_turns_the_verdict():
     assert [check.name for check in verdict.checks if not check.good] == ["machine state"]
 
 
+@pytest.fixture
+def interruptible():
+    """Let children take SIGINT: a shell that runs the tests in the background makes them ignore it, and so theirs."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing_behind(own_temp, sent):
     process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own_temp)
