@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,12 +64,20 @@ class Guard:
 
 def _require_local(headers: Headers) -> None:
     host = headers.get("host", "")
-    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if not is_loopback(_parts(f"//{host}").hostname or ""):
         raise ApiProblem(
             "foreign-origin",
             f"the Host header names {host[:100]!r}, which is not a loopback name",
             hint="a host without a token answers to 127.0.0.1, [::1] and localhost only; others need a token file",
         )
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _parts(origin).netloc != host:
         raise ApiProblem("foreign-origin", f"a page of {origin[:100]!r} may not call this host")
+
+
+def _parts(url: str) -> SplitResult:
+    """Split a URL; one that is none, like `//[::1`, has no parts and so names nobody."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

@@ -82,3 +82,10 @@ def test_loopback_names_are_answered(api, base):
 
 def test_a_host_with_a_token_answers_to_any_name(guarded):
     assert guarded.client.get("/v1/vms", headers={**GOOD, "Host": "host-a.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"Host": "[::1"}, {"Host": "]"}, {"Host": "a]:1"}, {"Host": ""}, {"Origin": "http://["}]
+)
+def test_names_that_are_none_are_foreign(api, problem, header):
+    problem(api.client.get("/v1/vms", headers=header), "foreign-origin", 403)
