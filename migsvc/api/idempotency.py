@@ -7,16 +7,21 @@ successes are kept: a refused request changed nothing and may be repeated with t
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from migsvc.api.errors import ApiProblem, problem_response
+from migsvc.api.errors import ApiProblem, problem_response, row_of
 from migsvc.config import Settings
+from migsvc.errors import MigsvcError, StorageError
 from migsvc.storage.repositories.idempotency import IdempotencyRepository
 from migsvc.storage.rows import IdempotencyRow
+
+log = logging.getLogger("migsvc.api")
 
 MAX_KEY_CHARS = 255
 """Longer keys are refused by the route's own validation."""
@@ -56,9 +61,10 @@ class Idempotency:
             stored = await store.reserve(row)
             if stored is not None:
                 self._check(key, stored, request_hash)
-        except ApiProblem as refusal:
-            kind, path = refusal.row, scope["path"]
-            await problem_response(kind, refusal.detail, instance=path, hint=refusal.hint)(scope, receive, send)
+        except (ApiProblem, MigsvcError) as refusal:
+            kind = refusal.row if isinstance(refusal, ApiProblem) else row_of(refusal)
+            answer = problem_response(kind, refusal.detail, instance=scope["path"], hint=refusal.hint)
+            await answer(scope, receive, send)
             return
         if stored is not None:
             await _replay(stored, send)
@@ -113,14 +119,18 @@ class Idempotency:
             elif message["type"] == "http.response.body":
                 chunks.append(message.get("body", b""))
                 if not message.get("more_body", False):
-                    await self._keep(store, key, started, b"".join(chunks))
+                    try:
+                        await self._keep(store, key, started, b"".join(chunks))
+                    except StorageError as error:  # what was done is done: the caller must hear of it
+                        log.warning("the answer to the request with the key %r is not kept: %s", key, error)
                     await send(started)
                     await send({"type": "http.response.body", "body": b"".join(chunks)})
 
         try:
             await self.app(scope, receive, keeping)
         except BaseException:
-            await store.release(key)
+            with suppress(StorageError):
+                await store.release(key)
             raise
 
     async def _keep(self, store: IdempotencyRepository, key: str, started: Message, body: bytes) -> None:

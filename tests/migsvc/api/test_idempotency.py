@@ -113,3 +113,27 @@ def test_old_keys_are_purged(make_api, monkeypatch):
     for i in range(24):
         post(api, f"k-{i}", {"name": f"vm-{i}"})
     assert api.client.portal.call(api.services.idempotency.count) <= 10
+
+
+async def full_disk(*_):
+    raise errors.StorageError("the catalogue failed: database or disk is full", hint="see that its disk has room")
+
+
+def test_a_full_disk_is_told_as_such_and_nothing_is_done(api, problem, monkeypatch):
+    monkeypatch.setattr(api.services.idempotency, "reserve", full_disk)
+    document = problem(post(api, "k-1", {"name": "web-1"}), "storage-failed", 507)
+    assert "disk is full" in document["detail"]
+    assert document["hint"]
+    assert api.services.vms.calls == []
+
+
+def test_what_was_done_is_told_even_if_the_answer_cannot_be_kept(api, monkeypatch):
+    monkeypatch.setattr(api.services.idempotency, "complete", full_disk)
+    assert post(api, "k-1", {"name": "web-1"}).status_code == 201
+    assert api.services.vms.calls == [("create", "web-1")]
+
+
+def test_a_refusal_is_told_even_if_its_key_cannot_be_released(api, problem, monkeypatch):
+    monkeypatch.setattr(api.services.idempotency, "release", full_disk)
+    api.services.vms.fail = errors.StorageError("the disk is full")
+    problem(post(api, "k-1", {"name": "web-1"}), "storage-failed", 507)
