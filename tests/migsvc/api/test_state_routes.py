@@ -100,6 +100,8 @@ def test_the_state_of_another_vcpu_is_refused(vm, problem):
         b"\x81\x01\x02",
         b"\x91" * 4000,
         b"\xdd\xff\xff\xff\xff",
+        b"\xdc\x10\x00" + b"\x90" * 4096,
+        msgpack.packb({str(i): 0 for i in range(65)}),
     ],
 )
 def test_hostile_messagepack_is_refused(vm, problem, body):
@@ -108,8 +110,10 @@ def test_hostile_messagepack_is_refused(vm, problem, body):
     assert vm.services.vms.state is before
 
 
-@pytest.mark.parametrize("body", [b"\x82\xa1a\x01\xa1a\x02", b"\x81\x01\x02", b"\xc7\x01\x05x", b"\x01\x02"])
-def test_duplicate_keys_numbers_as_keys_extensions_and_trailing_bytes_are_no_messagepack_for_us(body):
+@pytest.mark.parametrize(
+    "body", [b"\x82\xa1a\x01\xa1a\x02", b"\x81\x01\x02", b"\xc7\x01\x05x", b"\x01\x02", b"\x91\xc0"]
+)
+def test_duplicate_keys_numbers_as_keys_arrays_extensions_and_trailing_bytes_are_no_messagepack_for_us(body):
     with pytest.raises(ApiProblem, match="not acceptable MessagePack"):
         unpack(body)
 
