@@ -48,9 +48,16 @@ class Client:
     """A connection to one host agent; use as a context manager. Not safe for use by several threads."""
 
     def __init__(self, server: str, token: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        """`server` is a URL such as http://127.0.0.1:7700."""
+        """`server` is a URL such as http://127.0.0.1:7700.
+
+        Raises:
+            UnreachableError: it is no URL at all.
+        """
         self.server = server.rstrip("/")
-        local = urlsplit(self.server).hostname in LOOPBACK_NAMES
+        try:
+            local = urlsplit(self.server).hostname in LOOPBACK_NAMES
+        except ValueError as error:
+            raise self._unreachable(error) from error
         self._http = httpx2.Client(
             base_url=self.server,
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -162,7 +169,7 @@ class Client:
         return _decode(answer.status_code, answer.content)
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(f"no answer from {self.server}: {error or type(error).__name__}")
+        return UnreachableError(f"no answer from {self.server}: {str(error) or type(error).__name__}")
 
 
 def segment(text: str) -> str:

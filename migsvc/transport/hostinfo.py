@@ -48,7 +48,7 @@ async def fetch_host(url: str, token: str | None) -> HostInfo:
             status = response.status_code
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         raise PeerError(
-            f"{url} cannot be reached: {error or type(error).__name__}",
+            f"{url} cannot be reached: {str(error) or type(error).__name__}",
             hint="see that its agent runs and the URL is right",
         ) from error
     if status in (401, 403):

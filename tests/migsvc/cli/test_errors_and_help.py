@@ -52,7 +52,7 @@ def test_an_answer_that_is_no_problem_document_is_told_by_its_status(host, run):
     assert (result.exit_code, result.stderr) == (1, "migsvc: HTTP status 502\n")
 
 
-@pytest.mark.parametrize("server", ["http://127.0.0.1:1", "nonsense", "http://"])
+@pytest.mark.parametrize("server", ["http://127.0.0.1:1", "nonsense", "http://", "http://[::1"])
 def test_a_host_that_cannot_be_reached_is_exit_code_6(run, server):
     result = run("vm", "list", "--server", server, server=False)
     assert result.exit_code == 6, result.output
