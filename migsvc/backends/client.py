@@ -89,6 +89,7 @@ class WorkerHandle:
         except BaseException:
             handle.kill()
             await asyncio.shield(handle._gone(QUIT_TIMEOUT_S))
+            files.remove(log=True)
             raise
         return handle
 

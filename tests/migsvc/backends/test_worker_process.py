@@ -459,3 +459,12 @@ def test_a_run_directory_with_a_long_path_works(workers, run, tmp_path):
 def test_an_id_that_could_name_another_place_is_refused(workers, run, vm_id):
     with pytest.raises(InputError):
         run(workers.spawn(vm_id))
+
+
+def test_a_vm_that_cannot_be_made_leaves_no_files(workers, run):
+    async def work():
+        with pytest.raises(InputError):
+            await WorkerHandle.spawn(workers.run_dir, "vm-1", VmConfig(guest="nothing"))
+        assert list(workers.run_dir.iterdir()) == []
+
+    run(work())
