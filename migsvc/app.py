@@ -1,6 +1,6 @@
 """The ASGI application of one host agent: routers, middleware, problem documents, and the services' life.
 
-Order of the middleware, outermost first: metrics (counts refusals too), guard (token or loopback names),
+Order of the middleware, outermost first: metrics (counts refusals too), guard (token or loopback names), plain errors,
 idempotency (a replayed answer must have passed the guard), then the routes with their body limits.
 """
 
@@ -17,10 +17,10 @@ from starlette.middleware import Middleware
 
 from migsvc import __version__
 from migsvc.api import docs, errors, routers
-from migsvc.api.body_limit import BodyLimitProblems
 from migsvc.api.guard import Guard
 from migsvc.api.idempotency import Idempotency
 from migsvc.api.metrics import Metrics, MetricsMiddleware
+from migsvc.api.plain_errors import PlainErrorProblems
 from migsvc.config import Settings
 from migsvc.service import Services
 
@@ -69,7 +69,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         middleware=[
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(Guard, token=token),
-            Middleware(BodyLimitProblems),
+            Middleware(PlainErrorProblems),
             Middleware(Idempotency, store=lambda: used.idempotency if used.ready else None, settings=settings),
         ],
     )

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from migsvc import errors
@@ -111,6 +112,12 @@ PROBLEMS: tuple[ProblemType, ...] = (
         "If-Match does not name the present ETag: somebody else was faster. Read again, then decide.",
     ),
     ProblemType("body-too-large", 413, "Body too large", "The request body is larger than the bound of this route."),
+    ProblemType(
+        "range-not-satisfiable",
+        416,
+        "Range not satisfiable",
+        "The Range header asks for octets that the file does not have; see Content-Range for its size.",
+    ),
     ProblemType(
         "unsupported-media-type",
         415,
@@ -244,6 +251,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiProblem, _on_api_problem)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_crash)
 
 
@@ -294,6 +302,12 @@ def allowed_methods(app: FastAPI, path: str) -> list[str]:
     templates = app.openapi()["paths"].items()
     found = (ops for template, ops in templates if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path))
     return sorted({method.upper() for operations in found for method in operations})
+
+
+async def _on_disconnect(request: Request, _error: Exception) -> Response:
+    # No fault of this program, and nobody is left to read the answer.
+    detail = "the caller hung up before its request was complete"
+    return problem_response(BY_SLUG["bad-request"], detail, instance=request.url.path)
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:

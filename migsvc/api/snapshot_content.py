@@ -40,8 +40,10 @@ UploadId = Annotated[
     responses={
         200: {"description": "the stream file, as `migsvc stream verify` takes it", "content": _BINARY},
         206: {"description": "the wanted range of it", "content": _BINARY},
-        416: {"description": "the Range header does not fit the file"},
-        **errors_of("not-found", "conflict", "invalid-request", "storage-failed", "not-ready"),
+        **errors_of(
+            *("bad-request", "not-found", "conflict", "range-not-satisfiable", "invalid-request", "storage-failed"),
+            "not-ready",
+        ),
     },
 )
 async def download_snapshot(services: Svc, snapshot: SnapshotRef) -> Response:

@@ -1,3 +1,5 @@
+import pytest
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -40,6 +42,49 @@ def test_a_broken_download_goes_on_where_it_stopped(api):
     api.client.put("/v1/snapshots/copy/content", content=data, headers=OCTETS)
     part = api.client.get("/v1/snapshots/copy/content", headers={"Range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, data[100:])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "slug", "status"),
+    [
+        ("bytes=3-1", "bad-request", 400),
+        ("bytes=a-b", "bad-request", 400),
+        ("items=0-1", "bad-request", 400),
+        ("bytes=999999-", "range-not-satisfiable", 416),
+    ],
+)
+def test_a_range_that_cannot_be_served_is_a_problem(api, problem, wanted, slug, status):
+    api.client.put("/v1/snapshots/copy/content", content=b"good", headers=OCTETS)
+    answer = api.client.get("/v1/snapshots/copy/content", headers={"Range": wanted})
+    problem(answer, slug, status)
+    assert answer.headers.get("content-range") == ("bytes */4" if status == 416 else None)
+
+
+def test_a_caller_who_hangs_up_in_an_upload_is_no_fault_of_ours(api, caplog):
+    messages = [{"type": "http.request", "body": b"good", "more_body": True}, {"type": "http.disconnect"}]
+    answers = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        answers.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "PUT",
+        "path": "/v1/snapshots/copy/content",
+        "raw_path": b"",
+        "root_path": "",
+        "query_string": b"",
+        "scheme": "http",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/octet-stream")],
+        "state": {},
+    }
+    api.client.portal.call(api.app, scope, receive, send)
+    assert answers[0]["status"] == 400
+    assert not caplog.records
 
 
 def test_a_refused_stream_lists_the_broken_rules(api, problem):
