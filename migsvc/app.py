@@ -1,7 +1,8 @@
 """The ASGI application of one host agent: routers, middleware, problem documents, and the services' life.
 
 Order of the middleware, outermost first: metrics (counts refusals too), guard (token or loopback names), plain errors,
-idempotency (a replayed answer must have passed the guard), then the routes with their body limits.
+body quota, idempotency (a replayed answer must have passed the guard; it holds bodies, so the quota is outside), then
+the routes with their body limits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.middleware import Middleware
 
 from migsvc import __version__
 from migsvc.api import docs, errors, routers
+from migsvc.api.body_quota import BodyQuota
 from migsvc.api.guard import Guard
 from migsvc.api.idempotency import Idempotency
 from migsvc.api.metrics import Metrics, MetricsMiddleware
@@ -70,6 +72,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(Guard, token=token),
             Middleware(PlainErrorProblems),
+            Middleware(BodyQuota, limit_bytes=settings.max_held_body_bytes),
             Middleware(Idempotency, store=lambda: used.idempotency if used.ready else None, settings=settings),
         ],
     )

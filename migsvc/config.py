@@ -40,6 +40,9 @@ class Limits(BaseModel):
     max_vm_create_body_bytes: int = Field(
         default=32 << 20, ge=1024, description="flat images travel base64 in the JSON body, which is held in memory"
     )
+    max_held_body_bytes: int = Field(
+        default=128 << 20, ge=1 << 20, description="all such bodies at once; each takes some times its size while read"
+    )
     max_snapshot_bytes: int = Field(
         default=65 << 30, ge=1 << 16, description="the largest RAM a VM may have (64 GiB) and its records"
     )
