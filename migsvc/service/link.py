@@ -199,7 +199,9 @@ class Link:
             if self.over:
                 raise PeerError(f"the conversation with {self.peer} is over ({self._connection.state})")
             if self._channel.readable(POLL_S):
-                event = self._channel.receive(self._connection, self.memory)
+                # Once an octet is there the rest must come in time too: a peer that dribbles would hold its place.
+                left_s = max(deadline - time.monotonic(), 0.001)
+                event = self._channel.receive(self._connection, self.memory, timeout_s=left_s)
             elif time.monotonic() > deadline:
                 raise PeerError(f"{self.peer} has been silent for too long", hint="the host or the network hangs")
         return event
