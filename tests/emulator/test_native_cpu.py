@@ -116,7 +116,7 @@ def prefix(rng, *, byte_op=False, reg=0, rm=0):
     return (b"\x66" if size == 2 else b"") + bytes([rex]), size
 
 
-def modrm(rng, opcode, *, byte_op=False, field=None, memory=True, imm=None, prefix_only=()):
+def modrm(rng, opcode, *, byte_op=False, field=None, memory=True, imm=None):
     """Encode opcode + ModRM: register field (or /digit), and a register or [rsi+disp8] operand."""
     reg = rng.choice(REGISTERS) if field is None else field
     in_memory = memory and rng.random() < 0.3
@@ -251,7 +251,7 @@ def registers_for(rng, code):
     registers[4] = 0
     registers[RSI] = DATA_LINEAR + 512 + rng.randrange(0, 256)
     registers[RDI] = DATA_LINEAR + 2048 + rng.randrange(0, 256)
-    if CASES["strings"] is string and code[-1] & 0xFE in (0xA4, 0xA6, 0xAA, 0xAC, 0xAE):
+    if code[-1] & 0xFE in (0xA4, 0xA6, 0xAA, 0xAC, 0xAE):
         registers[RCX] = rng.randrange(0, 12)
     return registers
 
