@@ -1,0 +1,173 @@
+"""Documents: whatever a file holds, told apart by its contents, not by its name.
+
+document = load_document("vm.migsvc")       # or state.json, a raw-dir, profile.json, "-"
+if isinstance(document, MachineDocument): document.state, document.memory
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NoReturn
+
+from pydantic import BaseModel
+
+from migsvc.cli.exit_codes import ExitCode
+from migsvc.cli.raw_dir import read_raw_dir
+from migsvc.cli.session import CliError
+from migsvc.cli.stream_files import GuestMemory, StreamMachine, read_stream
+from migsvc.stream.records import MAGIC
+from schemas.compat import HostProfile
+from schemas.errors import SchemaError, parse_as
+from schemas.state import MachineState, VcpuState
+
+Form = Literal["stream", "json", "raw-dir"]
+"""How a document is written."""
+
+MAX_JSON_BYTES = 128 << 20
+"""1,024 vCPUs of about 60 KiB of JSON each, and as much again."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDocument:
+    """A machine. `stream` is there if the file is a stream: its header, CONFIG and guest memory."""
+
+    origin: str
+    form: Form
+    state: MachineState
+    stream: StreamMachine | None = None
+
+    @property
+    def memory(self) -> GuestMemory | None:
+        """The guest's RAM, or None: only stream files carry it."""
+        return self.stream.memory if self.stream else None
+
+
+@dataclass(frozen=True, slots=True)
+class VcpuDocument:
+    """One vCPU, as `state get` writes it."""
+
+    origin: str
+    form: Form
+    state: VcpuState
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileDocument:
+    """What a host can hold, as `host profile` writes it."""
+
+    origin: str
+    profile: HostProfile
+
+
+StateDocument = MachineDocument | VcpuDocument
+Document = StateDocument | ProfileDocument
+
+
+def load_document(source: str | Path) -> Document:
+    """Return what a file, a directory or standard input (`-`) holds.
+
+    Raises:
+        CliError: USAGE, there is no such file or it is nothing that we know; REFUSED, it does not fit its schema
+            (every place is listed); INTEGRITY, it is a damaged stream.
+    """
+    origin = str(source)
+    try:
+        if origin == "-":
+            return _read(io.BufferedReader(_raw_stdin()), origin)
+        path = Path(source)
+        if path.is_dir():
+            return _from_directory(path)
+        with path.open("rb") as file:
+            return _read(file, origin)
+    except OSError as error:
+        raise CliError(f"{origin}: {error.strerror or error}", ExitCode.USAGE, hint="a file is needed") from error
+
+
+def load_state(source: str | Path) -> StateDocument:
+    """Return the machine or the vCPU in a file.
+
+    Raises:
+        CliError: as `load_document`; USAGE also for a host profile.
+    """
+    document = load_document(source)
+    if isinstance(document, ProfileDocument):
+        raise CliError(f"{source} is a host profile, no state", ExitCode.USAGE, hint="see `migsvc compat check`")
+    return document
+
+
+def _raw_stdin() -> Any:
+    """Return standard input in octets; a test may have put a text stream without buffer there."""
+    return getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
+
+
+def _read(file: BinaryIO | io.BufferedReader, origin: str) -> Document:
+    head = file.peek(len(MAGIC))[: len(MAGIC)] if isinstance(file, io.BufferedReader) else b""
+    if head[:1] == MAGIC[:1]:
+        machine = read_stream(file, origin)
+        return MachineDocument(origin, "stream", machine.state, machine)
+    raw = file.read(MAX_JSON_BYTES + 1)
+    if len(raw) > MAX_JSON_BYTES:
+        raise CliError(f"{origin}: JSON of more than {MAX_JSON_BYTES >> 20} MiB", ExitCode.REFUSED)
+    return _from_json(_decoded(raw, origin), origin)
+
+
+def _from_directory(path: Path) -> StateDocument:
+    state = read_raw_dir(path)
+    if isinstance(state, VcpuState):
+        return VcpuDocument(str(path), "raw-dir", state)
+    return MachineDocument(str(path), "raw-dir", state)
+
+
+def _decoded(raw: bytes, origin: str) -> Any:
+    """Return the JSON in a file, read strictly: no name twice, no NaN, bounded depth."""
+    try:
+        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CliError(
+            f"{origin} is neither a stream nor JSON: {text}", ExitCode.USAGE,
+            hint="a stream file, a JSON document of a machine, a vCPU or a host profile, or a raw-dir is needed",
+        ) from error  # fmt: skip
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = sorted(name for name, _ in pairs)
+        twice = next(first for first, second in pairwise(names) if first == second)
+        raise ValueError(f"the member {twice[:64]!r} occurs twice")
+    return made
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+KINDS: tuple[tuple[str, type[BaseModel], frozenset[str]], ...] = (
+    ("machine", MachineState, frozenset({"memory", "vm", "vcpus"})),
+    ("vCPU state", VcpuState, frozenset(VcpuState.model_fields) - {"index"}),
+    ("host profile", HostProfile, frozenset({"vendor", "backends", "schema_versions", "cpuid", "smm_carriers"})),
+)
+"""What a JSON object can be: name, model, and members that only it has."""
+
+
+def _from_json(value: Any, origin: str) -> Document:
+    named = {name: len(members & value.keys()) for name, _, members in KINDS} if isinstance(value, dict) else {}
+    best = max(named, key=lambda name: named[name], default="")
+    if not named.get(best):
+        known = "; ".join(f"{name}: {', '.join(sorted(members)[:3])}, …" for name, _, members in KINDS)
+        raise CliError(f"{origin}: JSON, but no document that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
+    model = next(model for name, model, _ in KINDS if name == best)
+    try:
+        parsed = parse_as(model, value)
+    except SchemaError as error:
+        found = [problem.model_dump(mode="json") for problem in error.problems[:200]]
+        raise CliError(f"{origin}: the {best} does not fit the schema", ExitCode.REFUSED, findings=found) from error
+    if isinstance(parsed, MachineState):
+        return MachineDocument(origin, "json", parsed)
+    return VcpuDocument(origin, "json", parsed) if isinstance(parsed, VcpuState) else ProfileDocument(origin, parsed)  # type: ignore[arg-type]
