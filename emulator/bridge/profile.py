@@ -7,7 +7,7 @@ from schemas.memory import MAX_RAM_BYTES
 from schemas.shadow import SmmCarrier
 from schemas.state import VcpuState, VmState
 from schemas.uapi.vcpu_events import VcpuEventFlags
-from schemas.versions import SCHEMA_VERSION
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 from ..cpu_model import MODELS, X86_64
 from ..state import XSAVE_BYTES
@@ -23,7 +23,7 @@ def host_profile(name: str = "", stream_versions: Sequence[int] = (1,)) -> HostP
         name=name,
         vendor="emulated",
         backends=(BACKEND,),
-        schema_versions=(SCHEMA_VERSION,),
+        schema_versions=SUPPORTED_SCHEMA_VERSIONS,
         stream_versions=tuple(stream_versions),
         smm=True,
         smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),

@@ -144,7 +144,7 @@ def host_profile() -> dict[str, Any]:
         name="host-b",
         vendor="emulated",
         backends=("emulator",),
-        schema_versions=(1,),
+        schema_versions=(1, 2),
         stream_versions=(1,),
         smm=True,
         smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),

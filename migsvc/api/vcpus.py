@@ -19,6 +19,7 @@ from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, unpack, wante
 from migsvc.api.params import IfMatch, Svc, VmRef, require_match
 from schemas.errors import SchemaError
 from schemas.state import MAX_VCPUS, SCHEMA_VERSION, VcpuState, sections_digest
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"])
 
@@ -134,8 +135,9 @@ def _from_msgpack(body: bytes) -> VcpuState:
     if not isinstance(document, dict) or set(document) != {"schema_version", "index", "sections"}:
         raise ApiProblem("invalid-request", "the map must have schema_version, index and sections, nothing else")
     index, sections = document["index"], document["sections"]
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise ApiProblem("invalid-request", f"schema_version must be {SCHEMA_VERSION}")
+    if document["schema_version"] not in SUPPORTED_SCHEMA_VERSIONS:
+        spoken = " or ".join(map(str, SUPPORTED_SCHEMA_VERSIONS))
+        raise ApiProblem("invalid-request", f"schema_version must be {spoken}")
     if not isinstance(index, int) or isinstance(index, bool):
         raise ApiProblem("invalid-request", "index must be an integer")
     if not isinstance(sections, dict) or not all(isinstance(raw, bytes) for raw in sections.values()):

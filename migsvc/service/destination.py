@@ -58,7 +58,7 @@ from migsvc.stream import (
     VcpuSections,
     VmSections,
 )
-from schemas.versions import SCHEMA_VERSION
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 log = logging.getLogger("migsvc.migration")
 
@@ -105,7 +105,7 @@ class Destination:
         skews = (
             ("protocol", hello.protocol_version, PROTOCOL_VERSIONS),
             ("stream", hello.stream_version, STREAM_VERSIONS_READ),
-            ("schema", hello.schema_version, (SCHEMA_VERSION,)),
+            ("schema", hello.schema_version, SUPPORTED_SCHEMA_VERSIONS),
         )
         for what, version, spoken in skews:
             if version not in spoken:

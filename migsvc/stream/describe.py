@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.state import SCHEMA_VERSION
 from schemas.uapi import SECTIONS
+from schemas.versions import SCHEMA_VERSION, SUPPORTED_SCHEMA_VERSIONS
 
 from .records import (
     FILE_HEADER_BYTES,
@@ -34,6 +34,7 @@ def describe() -> dict[str, Any]:
         "stream_version": STREAM_VERSION,
         "stream_versions_read": list(STREAM_VERSIONS_READ),
         "schema_version": SCHEMA_VERSION,
+        "schema_versions_read": list(SUPPORTED_SCHEMA_VERSIONS),
         "file_header_bytes": FILE_HEADER_BYTES,
         "record_header_bytes": RECORD_HEADER_BYTES,
         "flags": {flag.name: flag.value for flag in StreamFlag},

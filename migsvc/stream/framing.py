@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from schemas.state import SCHEMA_VERSION
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 from .checksum import crc32c
 from .errors import RecordError, StreamError
@@ -58,8 +58,9 @@ def parse_file_header(raw: bytes) -> StreamHeader:
         raise StreamError("STR-003", f"The file header claims {length} octets, not {FILE_HEADER_BYTES}", offset=10)
     if crc != crc32c(raw[:-4]):
         raise StreamError("STR-004", "The CRC of the file header does not match", offset=FILE_HEADER_BYTES - 4)
-    if schema_version != SCHEMA_VERSION:
-        raise StreamError("STR-006", f"Schema version {schema_version} is not {SCHEMA_VERSION}", offset=12)
+    if schema_version not in SUPPORTED_SCHEMA_VERSIONS:
+        text = f"Schema version {schema_version} is not one of {list(SUPPORTED_SCHEMA_VERSIONS)}"
+        raise StreamError("STR-006", text, offset=12)
     return StreamHeader(stream_id, created_unix_ns, schema_version, StreamFlag(flags & StreamFlag.SNAPSHOT), version)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import google_crc32c
 
-from schemas.state import SCHEMA_VERSION
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 from .records import (
     CONTROL_BIT,
@@ -153,7 +153,7 @@ class _Verifier:
             raise _CutError
         if google_crc32c.value(raw[:60]) != int.from_bytes(raw[60:], "little"):
             self._say("STR-004", "The CRC of the file header does not match", at=60)
-        if schema != SCHEMA_VERSION:
+        if schema not in SUPPORTED_SCHEMA_VERSIONS:
             self._say("STR-006", f"Schema version {schema} is not known", at=12)
         if any(raw[40:60]) or flags & ~int(StreamFlag.SNAPSHOT):
             self._say("STR-005", "Reserved octets or flags of the file header are not zero", at=14, fatal=False)

@@ -37,7 +37,7 @@ def host(machine):
         name="host-b",
         vendor="emulated",
         backends=("emulator",),
-        schema_versions=(1,),
+        schema_versions=(1, 2),
         stream_versions=(1,),
         smm=True,
         smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),
@@ -62,7 +62,7 @@ NO, OTHER_FORM, LOSS = Verdict.IMPOSSIBLE, Verdict.TRANSLATED, Verdict.LOSSY
 
 STOPS = [
     # rule, changes to the summary, to the machine, to the host, verdict, where
-    ("CMP-001", {"schema_version": 2}, {}, {}, NO, "schema_version"),
+    ("CMP-001", {"schema_version": 3}, {}, {}, NO, "schema_version"),
     ("CMP-002", {"stream_version": 2}, {}, {}, NO, "stream_version"),
     ("CMP-003", {"backend": "kvm"}, {}, {}, NO, "backend"),
     ("CMP-004", {}, {}, {"max_ram_bytes": (1 << 20) - 4096}, NO, "memory.ram_bytes"),

@@ -103,6 +103,6 @@ def test_junk_in_every_byte_travels(legal_vcpu):
     assert VcpuState.from_sections(sections).to_sections() == sections
 
 
-def test_the_schema_version_is_1():
-    assert SCHEMA_VERSION == 1
+def test_the_schema_version_is_2():
+    assert SCHEMA_VERSION == 2
     assert sum(row.required for row in VCPU_SECTIONS.values()) == 11
