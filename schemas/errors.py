@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
+
+from .model import Model
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class Problem(BaseModel):
+class Problem(Model):
     """One thing that is wrong: where, what, and what to do about it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: str
     message: str

@@ -12,11 +12,12 @@ import struct
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from pydantic.fields import FieldInfo
 
 from .errors import FieldError, LayoutError, Problem
 from .fields import S64, U8, U16, U32, U64, CArray, CBytes, CFlexArray, CFlexBytes, CScalar, NotInC
+from .model import Model
 
 __all__ = [
     "S64",
@@ -45,10 +46,8 @@ class FieldLayout(NamedTuple):
     in_c: bool = True
 
 
-class PackedByte(BaseModel):
+class PackedByte(Model):
     """A structured value that occupies one byte of a struct; every value of the byte has a form of its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def from_byte(cls, value: int) -> Self:
@@ -112,10 +111,8 @@ class _Tail(NamedTuple):
     counter: str | None
 
 
-class CStruct(BaseModel):
+class CStruct(Model):
     """Base of all structs: `C_NAME` is the tag in C (None: anonymous), `SIZE` its size without a flexible tail."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     C_NAME: ClassVar[str | None] = None
     SIZE: ClassVar[int] = 0

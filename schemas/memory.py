@@ -12,9 +12,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from .layout import U64
+from .model import Model
 
 PAGE_BYTES = 4096
 MAX_RAM_BYTES = 64 << 30
@@ -39,10 +40,8 @@ class Extent(NamedTuple):
     size_bytes: int
 
 
-class MemorySlot(BaseModel):
+class MemorySlot(Model):
     """One slot: `size_bytes` of address space `as_id` from `gpa` on, shown from `backing_offset_bytes` of the RAM."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_id: Annotated[int, Field(ge=0, le=1, strict=True)]
     slot: Annotated[int, Field(ge=0, le=0x7FFF, strict=True)]
@@ -57,10 +56,8 @@ class MemorySlot(BaseModel):
         return self.gpa + self.size_bytes
 
 
-class MemoryMap(BaseModel):
+class MemoryMap(Model):
     """All slots of a VM and the size of the RAM behind them; checked as a whole when it is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slots: Annotated[tuple[MemorySlot, ...], Field(max_length=MAX_SLOTS)]
     ram_bytes: U64

@@ -11,11 +11,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from .errors import Problem, SchemaError
 from .layout import CStruct
 from .memory import MemoryMap
+from .model import Model
 from .uapi import VCPU_SECTIONS, VM_SECTIONS, Section
 from .uapi.clock import KvmClockData
 from .uapi.cpuid2 import KvmCpuid2
@@ -55,10 +56,8 @@ MAX_VCPUS = 1024
 Sections = dict[str, bytes]
 
 
-class VcpuState(BaseModel):
+class VcpuState(Model):
     """One vCPU; every field but `index` is a section of scope "vcpu"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: Annotated[int, Field(ge=0, lt=MAX_VCPUS, strict=True)] = 0
     regs: KvmRegs
@@ -88,10 +87,8 @@ class VcpuState(BaseModel):
         return cls.model_construct(index=index, **_from_sections(sections, VCPU_SECTIONS, f"vcpus.{index}."))
 
 
-class VmState(BaseModel):
+class VmState(Model):
     """What the vCPUs share: clock and devices; a VM has the ones that it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clock: KvmClockData | None = None
     pit2: KvmPitState2 | None = None
@@ -122,10 +119,8 @@ class MachineSections(NamedTuple):
     vcpus: list[Sections]
 
 
-class MachineState(BaseModel):
+class MachineState(Model):
     """A whole machine except the contents of its memory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     memory: MemoryMap
     vm: VmState

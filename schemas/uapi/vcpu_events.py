@@ -82,7 +82,7 @@ class InterruptShadow(PackedByte):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return both forms that are read; only the structured one is written."""
-        structured = handler.resolve_ref_schema(handler(schema))
+        structured = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
         if handler.mode == "serialization":
             return structured
         return {"anyOf": [structured, {"type": "integer", "minimum": 0, "maximum": 255}]}
@@ -97,7 +97,7 @@ class InterruptShadow(PackedByte):
         return self.current | self.smm << 4
 
 
-_SHADOWS = tuple(InterruptShadow(current=byte & 15, smm=byte >> 4) for byte in range(256))
+_SHADOWS = tuple(InterruptShadow.model_construct(current=byte & 15, smm=byte >> 4) for byte in range(256))
 
 
 class KvmVcpuEventsException(CStruct):
