@@ -14,7 +14,6 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from .errors import Problem, SchemaError
-from .layout import CStruct
 from .memory import MemoryMap
 from .model import Model
 from .uapi import VCPU_SECTIONS, VM_SECTIONS, Section
@@ -169,7 +168,7 @@ def section_problems(sections: Mapping[str, Any], scope: str, index: int = 0) ->
     A reader calls this on what came off the wire before anything is built.
     """
     rows, where = (VCPU_SECTIONS, f"vcpus.{index}.") if scope == "vcpu" else (VM_SECTIONS, "vm.")
-    return _decode(sections, rows, where)[1]
+    return _misfits(sections, rows, where)
 
 
 def _to_sections(state: BaseModel, rows: Mapping[str, Section]) -> Sections:
@@ -178,22 +177,19 @@ def _to_sections(state: BaseModel, rows: Mapping[str, Section]) -> Sections:
 
 
 def _from_sections(sections: Mapping[str, Any], rows: Mapping[str, Section], where: str) -> dict[str, Any]:
-    fields, problems = _decode(sections, rows, where)
+    problems = _misfits(sections, rows, where)
     if problems:
         raise SchemaError(problems)
-    return fields
+    return {name: row.model.unpack(sections[name]) for name, row in rows.items() if sections.get(name) is not None}
 
 
-def _decode(
-    sections: Mapping[str, Any], rows: Mapping[str, Section], where: str
-) -> tuple[dict[str, CStruct], list[Problem]]:
-    """Return the sections that decode, and a problem for each that does not."""
+def _misfits(sections: Mapping[str, Any], rows: Mapping[str, Section], where: str) -> list[Problem]:
+    """Return a problem for each section that is unknown, missing or would not unpack; builds nothing."""
     problems = [
         Problem(where=where + str(name)[:64], message="unknown section", hint=f"known: {', '.join(rows)}")
         for name in sections
         if name not in rows
     ]
-    fields: dict[str, CStruct] = {}
     for name, row in rows.items():
         raw = sections.get(name)
         if raw is None:
@@ -202,8 +198,7 @@ def _decode(
         elif not isinstance(raw, bytes | bytearray | memoryview):
             problems.append(Problem(where=where + name, message=f"{type(raw).__name__} instead of bytes"))
         else:
-            try:
-                fields[name] = row.model.unpack(raw)
-            except SchemaError as error:
-                problems += [Problem(where=where + name, message=str(problem)) for problem in error.problems]
-    return fields, problems
+            problem = row.model.misfit(raw)
+            if problem is not None:
+                problems.append(Problem(where=where + name, message=str(problem)))
+    return problems
