@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidatorFunctionWrapHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -173,3 +173,34 @@ def _sized(schema: CoreSchema, minimum: int, maximum: int) -> CoreSchema:
 @dataclass(frozen=True, slots=True)
 class NotInC:
     """Marks a member that names bytes which the C struct has no name for, such as the unused part of a union."""
+
+
+@dataclass(frozen=True, slots=True)
+class CUnion:
+    """A union of structs of one size; the sibling field named `by` says which: `arms` has its values, else `other`.
+
+    The field's annotation is the union of all arms; `by` must stand before the field.
+    """
+
+    by: str
+    arms: tuple[tuple[int, type[BaseModel]], ...]
+    other: type[BaseModel]
+
+    def arm(self, value: Any) -> type[BaseModel]:
+        """Return the struct that a value of the discriminating field selects."""
+        return next((arm for key, arm in self.arms if key == value), self.other)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the union's schema, validated as the arm that the sibling selects."""
+
+        def chosen(value: Any, plain: ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo) -> Any:
+            """Validate as the selected arm, so that a problem names the field and not every arm in turn."""
+            if self.by not in info.data:  # it has a problem of its own
+                return plain(value)
+            arm = self.arm(info.data[self.by])
+            if isinstance(value, BaseModel) and not isinstance(value, arm):
+                text = "{by} {value} goes with another form of this union"
+                raise PydanticCustomError("union_arm", text, {"by": self.by, "value": info.data[self.by]})
+            return arm.model_validate(value)
+
+        return core_schema.with_info_wrap_validator_function(chosen, handler(source))

@@ -9,14 +9,17 @@ reserved bytes included, survives `unpack` and `pack` unchanged. `unpack` does n
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat, starmap
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 from pydantic.fields import FieldInfo
 
 from .errors import FieldError, LayoutError, Problem
-from .fields import S64, U8, U16, U32, U64, CArray, CBytes, CFlexArray, CFlexBytes, CScalar, NotInC
+from .fields import S64, U8, U16, U32, U64, CArray, CBytes, CFlexArray, CFlexBytes, CScalar, CUnion, NotInC
 from .model import Model
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "CFlexArray",
     "CFlexBytes",
     "CStruct",
+    "CUnion",
     "FieldLayout",
     "NotInC",
     "PackedByte",
@@ -74,14 +78,22 @@ class _Member(NamedTuple):
     packed: type[PackedByte] | None = None
     length: int | None = None
     in_c: bool = True
+    union: CUnion | None = None
+    chosen_at: int = 0
+    """Place of the value that selects the union's arm, among the struct's values."""
 
     def build(self, flat: tuple[Any, ...], base: int) -> Any:
         """Return the field's value out of the flat tuple of values, where the struct's own begin at `base`."""
         at = base + self.first
+        if self.union is not None:
+            arm: Any = self.union.arm(flat[base + self.chosen_at])
+            return arm.unpack(flat[at])
         if self.length is not None:
             if self.model is None:
                 return flat[at : at + self.values]
             step = self.values // self.length
+            if self.model._getter is not None:
+                return self.model._make_many([flat[k : k + step] for k in range(at, at + self.values, step)])
             return tuple(self.model._build(flat, at + k * step) for k in range(self.length))
         if self.model is not None:
             return self.model._build(flat, at)
@@ -92,13 +104,27 @@ class _Member(NamedTuple):
         if self.length is not None:
             if self.model is None:
                 out.extend(value)
+            elif self.model._getter is not None:
+                for values in map(self.model._getter, map(_FIELDS, value)):
+                    out.extend(values)
             else:
                 for element in value:
                     element._flatten(out)
         elif self.model is not None:
             value._flatten(out)
+        elif self.union is not None:
+            out.append(value.pack())
         else:
             out.append(value.to_byte() if self.packed else value)
+
+
+_FIELDS = attrgetter("__dict__")
+_SLOTS = BaseModel.__dict__
+_SET_FIELDS: Callable[[Any, Any], None] = _SLOTS["__dict__"].__set__
+_SET_NAMES: Callable[[Any, Any], None] = _SLOTS["__pydantic_fields_set__"].__set__
+_SET_EXTRA: Callable[[Any, Any], None] = _SLOTS["__pydantic_extra__"].__set__
+_SET_PRIVATE: Callable[[Any, Any], None] = _SLOTS["__pydantic_private__"].__set__
+"""The four slots of a model instance: set directly, because `model_construct` and `setattr` cost a multiple."""
 
 
 class _Tail(NamedTuple):
@@ -121,6 +147,7 @@ class CStruct(Model):
 
     _members: ClassVar[tuple[_Member, ...]] = ()
     _scalar_names: ClassVar[tuple[str, ...] | None] = None
+    _getter: ClassVar[Callable[[dict[str, Any]], tuple[Any, ...]] | None] = None
     _values: ClassVar[int] = 0
     _codec: ClassVar[struct.Struct] = struct.Struct("<")
     _tail: ClassVar[_Tail | None] = None
@@ -144,7 +171,11 @@ class CStruct(Model):
             if tail is not None:
                 cls._tail = tail
                 continue
-            member = _member_of(cls, name, field, values, offset)
+            union = next((mark for mark in field.metadata if isinstance(mark, CUnion)), None)
+            if union is None:
+                member = _member_of(cls, name, field, values, offset)
+            else:
+                member = _union_of(cls, name, union, members, values, offset)
             if offset % member.align:
                 raise _declaration(cls, name, f"offset {offset} is not aligned to {member.align}: declare the padding")
             members.append(member)
@@ -156,8 +187,10 @@ class CStruct(Model):
         cls._members = tuple(members)
         cls._values = values
         cls._codec = struct.Struct("<" + "".join(m.code for m in members))
-        plain = all(m.model is None and m.packed is None and m.length is None for m in members)
+        plain = all(m.model is None and m.packed is None and m.length is None and m.union is None for m in members)
         cls._scalar_names = tuple(m.name for m in members) if plain else None
+        # A getter of one name returns no tuple, and then there is nothing to gain.
+        cls._getter = itemgetter(*cls._scalar_names) if cls._scalar_names and len(cls._scalar_names) > 1 else None
         if cls._tail is not None:
             place = next((slice(m.offset, m.offset + m.size) for m in members if m.name == cls._tail.counter), slice(0))
             cls._tail = cls._tail._replace(count_at=place)
@@ -239,8 +272,7 @@ class CStruct(Model):
             tail = self._tail
             if tail is None:
                 return head
-            entries = getattr(self, tail.name)
-            return head + (entries if tail.model is None else b"".join([entry.pack() for entry in entries]))
+            return head + _pack_tail(getattr(self, tail.name), tail.model)
         except struct.error as error:
             problems = list(_misfits(self, self._title())) or [Problem(where=self._title(), message=str(error))]
             raise FieldError(problems) from error
@@ -261,15 +293,27 @@ class CStruct(Model):
     def _make(cls, fields: dict[str, Any]) -> Self:
         """Return an instance with these fields; what `model_construct` does, without its per-field work."""
         made = cls.__new__(cls)
-        setter = object.__setattr__
-        setter(made, "__dict__", fields)
-        setter(made, "__pydantic_fields_set__", cls._names)
-        setter(made, "__pydantic_extra__", None)
-        setter(made, "__pydantic_private__", None)
+        _SET_FIELDS(made, fields)
+        _SET_NAMES(made, cls._names)
+        _SET_EXTRA(made, None)
+        _SET_PRIVATE(made, None)
+        return made
+
+    @classmethod
+    def _make_many(cls, rows: Iterable[tuple[Any, ...]]) -> tuple[Self, ...]:
+        """Return an instance of a struct of scalars for each row of values; the loops run in C, 240 entries count."""
+        fields = list(map(dict, map(zip, repeat(cls._scalar_names), rows)))  # type: ignore[arg-type]
+        made = tuple(map(cls.__new__, repeat(cls, len(fields))))
+        deque(map(_SET_FIELDS, made, fields), 0)
+        for setter, value in ((_SET_NAMES, cls._names), (_SET_EXTRA, None), (_SET_PRIVATE, None)):
+            deque(map(setter, made, repeat(value)), 0)
         return made
 
     def _flatten(self, out: list[Any]) -> None:
         fields = self.__dict__
+        if self._getter is not None:
+            out.extend(self._getter(fields))
+            return
         if self._scalar_names is not None:
             out.extend([fields[name] for name in self._scalar_names])
             return
@@ -282,10 +326,26 @@ class CStruct(Model):
         fields = {m.name: m.build(head, 0) for m in cls._members}
         body = bytes(raw[cls.SIZE :])
         model = tail.model
-        fields[tail.name] = (
-            body if model is None else tuple(model._build(values, 0) for values in model._codec.iter_unpack(body))
-        )
+        if model is None:
+            fields[tail.name] = body
+        elif model._getter is not None:
+            fields[tail.name] = model._make_many(model._codec.iter_unpack(body))
+        else:
+            fields[tail.name] = tuple(model._build(values, 0) for values in model._codec.iter_unpack(body))
         return cls._make(fields)
+
+
+def _pack_tail(entries: Any, model: type[CStruct] | None) -> bytes:
+    """Return the bytes of a flexible tail.
+
+    Raises:
+        struct.error: a value does not fit.
+    """
+    if model is None:
+        return bytes(entries)
+    if model._getter is not None:
+        return b"".join(starmap(model._codec.pack, map(model._getter, map(_FIELDS, entries))))
+    return b"".join([entry.pack() for entry in entries])
 
 
 def _declaration(cls: type[CStruct], name: str, message: str) -> LayoutError:
@@ -335,6 +395,24 @@ def _member_of(cls: type[CStruct], name: str, field: FieldInfo, first: int, offs
     raise _declaration(cls, name, f"{annotation!r} is no C type")
 
 
+def _union_of(cls: type[CStruct], name: str, union: CUnion, before: list[_Member], first: int, offset: int) -> _Member:
+    """Return the member that a union is: its bytes, and where the value stands that selects the arm."""
+    by = next((m for m in before if m.name == union.by), None)
+    if by is None:
+        raise _declaration(cls, name, f"{union.by} is not before it")
+    arms = _arms(union)
+    sizes = {arm.SIZE for arm in arms}
+    if len(sizes) != 1:
+        raise _declaration(cls, name, f"its arms have different sizes: {sorted(sizes)}")
+    size, align = sizes.pop(), max(arm.ALIGN for arm in arms)
+    return _Member(name, first, 1, offset, size, align, f"{size}s", "union", union=union, chosen_at=by.first)
+
+
+def _arms(union: CUnion) -> tuple[type[CStruct], ...]:
+    """Return the arms, each once."""
+    return tuple(dict.fromkeys((*(arm for _, arm in union.arms), union.other)))  # type: ignore[arg-type]
+
+
 def _code(model: type[CStruct]) -> str:
     return model._codec.format.removeprefix("<")
 
@@ -344,6 +422,8 @@ def _rows(cls: type[CStruct], prefix: str, base: int) -> Iterator[FieldLayout]:
         yield FieldLayout(prefix + m.name, base + m.offset, m.size, m.ctype, m.in_c)
         if m.model is not None and m.length is None:
             yield from _rows(m.model, f"{prefix}{m.name}.", base + m.offset)
+        for arm in () if m.union is None else _arms(m.union):
+            yield from _rows(arm, f"{prefix}{m.name}.", base + m.offset)
     if cls._tail is not None:
         element = "u8" if cls._tail.model is None else cls._tail.model._title()
         yield FieldLayout(prefix + cls._tail.name, base + cls.SIZE, 0, f"{element}[]")

@@ -25,6 +25,7 @@ from .uapi.lapic import KvmLapicState
 from .uapi.machine import MigsvcMachine
 from .uapi.mp_state import KvmMpState
 from .uapi.msrs import KvmMsrs
+from .uapi.nested_state import KvmNestedState
 from .uapi.pit2 import KvmPitState2
 from .uapi.regs import KvmRegs
 from .uapi.serial import MigsvcSerial
@@ -71,6 +72,7 @@ class VcpuState(Model):
     lapic: KvmLapicState
     cpuid2: KvmCpuid2
     tsc_khz: MigsvcTscKhz
+    nested_state: KvmNestedState | None = None
 
     def to_sections(self) -> Sections:
         """Return the raw structs by name, in the order of SECTIONS; `index` is not a section."""

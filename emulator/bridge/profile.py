@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from schemas.compat.profile import HostProfile
 from schemas.memory import MAX_RAM_BYTES
 from schemas.shadow import SmmCarrier
-from schemas.state import VcpuState, VmState
 from schemas.uapi.vcpu_events import VcpuEventFlags
 from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 from ..cpu_model import MODELS, X86_64
 from ..state import XSAVE_BYTES
 from .save import cpuid_of
+from .tables import HELD_VCPU_SECTIONS, HELD_VM_SECTIONS
 
 BACKEND = "emulator"
 """This backend's name in a HostProfile."""
@@ -28,8 +28,8 @@ def host_profile(name: str = "", stream_versions: Sequence[int] = (1,)) -> HostP
         smm=True,
         smm_carriers=(SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM),
         event_flags=int(sum(VcpuEventFlags)),
-        vcpu_sections=tuple(name for name in VcpuState.model_fields if name != "index"),
-        vm_sections=tuple(VmState.model_fields),
+        vcpu_sections=HELD_VCPU_SECTIONS,
+        vm_sections=HELD_VM_SECTIONS,
         max_vcpus=1,
         max_ram_bytes=MAX_RAM_BYTES,
         cpuid=cpuid_of(X86_64),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from schemas.errors import Problem, SchemaError
 from schemas.invariants import require_legal
 from schemas.state import MachineState, VcpuState, VmState
+from schemas.uapi import VCPU_SECTIONS, VM_SECTIONS
 from schemas.uapi.cpuid2 import KvmCpuid2
 from schemas.uapi.sregs import KvmSegment
 from schemas.uapi.sregs2 import KVM_SREGS2_FLAGS_PDPTRS_VALID
@@ -30,7 +31,15 @@ from ..registers import (
 )
 from ..state import XSAVE_BYTES, CpuState, Segment
 from .save import cpuid_of, memory_map, shadow_address, shadow_in_smram
-from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, SEGMENT_FIELDS, SEGMENTS
+from .tables import (
+    CONTROL_FIELDS,
+    DEVICE_MSRS,
+    EVENT_FIELDS,
+    HELD_VCPU_SECTIONS,
+    HELD_VM_SECTIONS,
+    SEGMENT_FIELDS,
+    SEGMENTS,
+)
 
 _MP_STATES = (MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED)
 
@@ -73,7 +82,8 @@ def _obstacles(machine: Machine, state: MachineState) -> Iterable[Problem]:
     if len(state.vcpus) != 1:
         yield Problem(where="vcpus", message=f"{len(state.vcpus)} vCPUs, this machine has 1")
         return
-    for name in VmState.model_fields:
+    yield from _not_held(state.vm, VM_SECTIONS, HELD_VM_SECTIONS, "vm.")
+    for name in HELD_VM_SECTIONS:
         if getattr(state.vm, name) is None and name != "clock":
             yield Problem(where=f"vm.{name}", message="missing, and the emulator cannot do without")
     if state.vm.machine is not None and state.vm.machine.ns_per_instruction != machine.config.ns_per_instruction:
@@ -82,7 +92,16 @@ def _obstacles(machine: Machine, state: MachineState) -> Iterable[Problem]:
     yield from _vcpu_obstacles(machine, state.vcpus[0])
 
 
+def _not_held(state: VmState | VcpuState, known: Iterable[str], held: Iterable[str], where: str) -> Iterable[Problem]:
+    """Say which sections the state has and this machine has no place for: dropping one would lose state in silence."""
+    for name in known:
+        if name not in held and getattr(state, name) is not None:
+            hint = "choose a host whose profile lists the section"
+            yield Problem(where=where + name, message="the emulator cannot hold this section", hint=hint)
+
+
 def _vcpu_obstacles(machine: Machine, vcpu: VcpuState) -> Iterable[Problem]:
+    yield from _not_held(vcpu, VCPU_SECTIONS, HELD_VCPU_SECTIONS, "vcpus.0.")
     model = machine.cpu.model
     if vcpu.mp_state.mp_state not in _MP_STATES:
         yield Problem(where="vcpus.0.mp_state", message=f"{vcpu.mp_state.mp_state} is not emulated")

@@ -2,6 +2,11 @@
 
 from ..registers import MSR_APIC_BASE, MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, SEGMENT_NAMES
 
+HELD_VCPU_SECTIONS = (
+    "regs", "sregs", "sregs2", "events", "mp_state", "debugregs", "xcrs", "xsave", "msrs", "lapic", "cpuid2", "tsc_khz",
+)  # fmt: skip
+HELD_VM_SECTIONS = ("clock", "pit2", "pic_master", "pic_slave", "serial", "smi_port", "machine")
+"""Sections of state that this machine holds; a state with another one is refused, never stripped."""
 DEVICE_MSRS = (MSR_APIC_BASE, MSR_EFER, MSR_FS_BASE, MSR_GS_BASE)
 """MSRs that show what `sregs` carries; they are not saved twice."""
 SEGMENTS = tuple((name, number) for number, name in enumerate(SEGMENT_NAMES))

@@ -131,7 +131,7 @@ def page(item: dict[str, Any]) -> dict[str, Any]:
 
 def vcpu_state() -> dict[str, Any]:
     """Return a whole vCPU state, zeros but for what the rules ask for, in real mode at 0x8042."""
-    empty = {name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items()}
+    empty = {name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items() if row.required}
     document: dict[str, Any] = VcpuState.from_sections(empty).model_dump(mode="json")
     document["regs"].update(rip="0x8042", rflags="0x2")
     document["tsc_khz"]["tsc_khz"] = 1_000_000

@@ -19,6 +19,7 @@ from .lapic import KvmLapicState
 from .machine import MigsvcMachine
 from .mp_state import KvmMpState
 from .msrs import MSRS_MAX_ENTRIES, KvmMsrs
+from .nested_state import NESTED_STATE_MAX_DATA_BYTES, KvmNestedState
 from .pit2 import KvmPitState2
 from .regs import KvmRegs
 from .serial import MigsvcSerial
@@ -90,6 +91,10 @@ SECTIONS: tuple[Section, ...] = (
         max_bytes=8 + 40 * KVM_MAX_CPUID_ENTRIES,
     ),
     _kvm("tsc_khz", MigsvcTscKhz, "vcpu", _C.KVM_CAP_GET_TSC_KHZ, "2.6.39", "api.rst 4.56"),
+    _kvm(
+        "nested_state", KvmNestedState, "vcpu", _C.KVM_CAP_NESTED_STATE, "4.19", "api.rst 4.114", required=False,
+        max_bytes=KvmNestedState.SIZE + NESTED_STATE_MAX_DATA_BYTES,
+    ),
     _kvm("clock", KvmClockData, "vm", _C.KVM_CAP_ADJUST_CLOCK, "2.6.33", "api.rst 4.29"),
     _kvm("pit2", KvmPitState2, "vm", _C.KVM_CAP_PIT_STATE2, "2.6.31", "api.rst 4.70"),
     _kvm("pic_master", KvmIrqchip, "vm", _C.KVM_CAP_IRQCHIP, "2.6.21", "api.rst 4.26", ioctl="IRQCHIP"),

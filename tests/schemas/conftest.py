@@ -49,7 +49,7 @@ def zeroed(model: type[CStruct]) -> CStruct:
 @pytest.fixture
 def legal_vcpu() -> VcpuState:
     """A vCPU in real mode at the reset vector, running."""
-    fields: dict[str, Any] = {name: zeroed(row.model) for name, row in VCPU_SECTIONS.items() if name != "sregs2"}
+    fields: dict[str, Any] = {name: zeroed(row.model) for name, row in VCPU_SECTIONS.items() if row.required}
     vcpu = VcpuState(index=0, **fields)
     vcpu = change(vcpu, "regs.rflags", 2)
     vcpu = change(vcpu, "regs.rip", 0xFFF0)
