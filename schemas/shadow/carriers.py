@@ -1,9 +1,4 @@
-"""The interrupt shadow that an SMI puts aside, and the four places in which it has been proposed to travel.
-
-An SMI may come while the one-instruction shadow of STI or MOV SS is in force. Entry puts it aside and clears it, RSM
-brings it back, and a migration inside the handler has to carry it. `events_nibble` is the form that we keep; each
-carrier encodes the same set of masks into a number of its own, so any two convert through `decode` and `encode`.
-"""
+"""The four places in which the shadow that an SMI puts aside travels, and the code between number and masks."""
 
 from __future__ import annotations
 
@@ -11,8 +6,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from .errors import FieldError, Problem
-from .uapi.vcpu_events import SHADOW_MASKS, InterruptShadow, KvmVcpuEvents, ShadowMask, VcpuEventFlags
+from ..errors import FieldError, Problem
+from ..uapi.vcpu_events import SHADOW_MASKS, ShadowMask
 
 SMRAM_INT_SHADOW_32 = 0xFF1A
 SMRAM_INT_SHADOW_64 = 0xFECB
@@ -109,7 +104,7 @@ def encode(masks: int, carrier: SmmCarrier) -> int:
     Raises:
         FieldError: `masks` has other bits than those of `ShadowMask`.
     """
-    return _ROWS[carrier].encode(_checked(masks, carrier))
+    return _ROWS[carrier].encode(checked_masks(masks, carrier))
 
 
 def decode(value: int, carrier: SmmCarrier) -> int:
@@ -118,7 +113,7 @@ def decode(value: int, carrier: SmmCarrier) -> int:
     Raises:
         FieldError: the number holds anything else; nothing is dropped silently.
     """
-    return _checked(_ROWS[carrier].decode(value), carrier)
+    return checked_masks(_ROWS[carrier].decode(value), carrier)
 
 
 def convert(value: int, source: SmmCarrier, destination: SmmCarrier) -> int:
@@ -130,40 +125,13 @@ def convert(value: int, source: SmmCarrier, destination: SmmCarrier) -> int:
     return encode(decode(value, source), destination)
 
 
-def _checked(masks: int, carrier: SmmCarrier) -> int:
+def checked_masks(masks: int, carrier: SmmCarrier) -> int:
+    """Return a shadow (0-3) as it is.
+
+    Raises:
+        FieldError: `masks` has other bits than those of `ShadowMask`.
+    """
     if masks & ~SHADOW_MASKS or masks < 0:
         text = f"{masks:#x} is no interrupt shadow"
         raise FieldError([Problem(where=carrier, message=text, hint="1 is MOV SS, 2 is STI, 3 is both")])
     return masks
-
-
-def smm_shadow(events: KvmVcpuEvents) -> int:
-    """Return the shadow put aside (0-3), 0 outside SMM or where the flag is clear."""
-    return events.normalised().interrupt.shadow.smm & SHADOW_MASKS
-
-
-def with_smm_shadow(events: KvmVcpuEvents, masks: int) -> KvmVcpuEvents:
-    """Return the events with this shadow put aside, flag included.
-
-    Raises:
-        FieldError: `masks` is no shadow, or is nonzero while the vCPU is not in SMM.
-    """
-    _checked(masks, SmmCarrier.EVENTS_NIBBLE)
-    in_smm = events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM) and events.smi.smm
-    if masks and not in_smm:
-        raise FieldError([Problem(where="events.interrupt.shadow", message="a shadow put aside outside SMM")])
-    return _with_shadow(events, masks, events.flags | VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW)
-
-
-def for_stock_kernel(events: KvmVcpuEvents) -> KvmVcpuEvents:
-    """Return the events without the upper nibble and its flag, as every kernel so far needs them.
-
-    SVM would take the nibble for a shadow in force, and the flag is EINVAL. The caller carries the shadow in SMRAM.
-    """
-    return _with_shadow(events, 0, events.flags & ~VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW)
-
-
-def _with_shadow(events: KvmVcpuEvents, masks: int, flags: int) -> KvmVcpuEvents:
-    shadow = InterruptShadow(current=events.interrupt.shadow.current, smm=masks)
-    interrupt = events.interrupt.model_copy(update={"shadow": shadow})
-    return events.model_copy(update={"interrupt": interrupt, "flags": int(flags)})
