@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from .layout import U64
 from .model import Model
+from .uapi.memory_slots import MemoryRegionFlags
 
 PAGE_BYTES = 4096
 MAX_RAM_BYTES = 64 << 30
@@ -27,8 +28,8 @@ GPA_LIMIT = 1 << 52
 
 AS_NORMAL, AS_SMM = 0, 1
 
-KVM_MEM_LOG_DIRTY_PAGES = 1
-KVM_MEM_READONLY = 2
+KVM_MEM_LOG_DIRTY_PAGES = int(MemoryRegionFlags.KVM_MEM_LOG_DIRTY_PAGES)
+KVM_MEM_READONLY = int(MemoryRegionFlags.KVM_MEM_READONLY)
 
 
 class Extent(NamedTuple):

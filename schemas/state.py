@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -16,10 +17,12 @@ from pydantic import BaseModel, Field
 from .errors import Problem, SchemaError
 from .memory import MemoryMap
 from .model import Model
-from .uapi import VCPU_SECTIONS, VM_SECTIONS, Section
+from .uapi import SECTIONS, VCPU_SECTIONS, VM_SECTIONS, Section
 from .uapi.clock import KvmClockData
 from .uapi.cpuid2 import KvmCpuid2
 from .uapi.debugregs import KvmDebugregs
+from .uapi.fpu import KvmFpu
+from .uapi.ioapic import KvmIrqchipIoapic
 from .uapi.irqchip import KvmIrqchip
 from .uapi.lapic import KvmLapicState
 from .uapi.machine import MigsvcMachine
@@ -33,6 +36,7 @@ from .uapi.smi_port import MigsvcSmiPort
 from .uapi.sregs import KvmSregs
 from .uapi.sregs2 import KvmSregs2
 from .uapi.tsc_khz import MigsvcTscKhz
+from .uapi.tsc_offset import MigsvcTscOffset
 from .uapi.vcpu_events import KvmVcpuEvents
 from .uapi.xcrs import KvmXcrs
 from .uapi.xsave import KvmXsave
@@ -68,10 +72,12 @@ class VcpuState(Model):
     debugregs: KvmDebugregs
     xcrs: KvmXcrs
     xsave: KvmXsave
+    fpu: KvmFpu | None = None
     msrs: KvmMsrs
     lapic: KvmLapicState
     cpuid2: KvmCpuid2
     tsc_khz: MigsvcTscKhz
+    tsc_offset: MigsvcTscOffset | None = None
     nested_state: KvmNestedState | None = None
 
     def to_sections(self) -> Sections:
@@ -95,6 +101,7 @@ class VmState(Model):
     pit2: KvmPitState2 | None = None
     pic_master: KvmIrqchip | None = None
     pic_slave: KvmIrqchip | None = None
+    ioapic: KvmIrqchipIoapic | None = None
     serial: MigsvcSerial | None = None
     smi_port: MigsvcSmiPort | None = None
     machine: MigsvcMachine | None = None
@@ -169,6 +176,8 @@ def section_problems(sections: Mapping[str, Any], scope: str, index: int = 0) ->
 
     A reader calls this on what came off the wire before anything is built.
     """
+    if _fit(sections, scope):
+        return []
     rows, where = (VCPU_SECTIONS, f"vcpus.{index}.") if scope == "vcpu" else (VM_SECTIONS, "vm.")
     return _misfits(sections, rows, where)
 
@@ -182,7 +191,30 @@ def _from_sections(sections: Mapping[str, Any], rows: Mapping[str, Section], whe
     problems = _misfits(sections, rows, where)
     if problems:
         raise SchemaError(problems)
-    return {name: row.model.unpack(sections[name]) for name, row in rows.items() if sections.get(name) is not None}
+    return {name: row.model.unpack(sections[name]) for name, row in rows.items() if name in sections}
+
+
+_MODELS = {row.name: row.model for row in SECTIONS}
+
+
+@lru_cache(maxsize=2)
+def _sizes(scope: str) -> tuple[dict[str, int], frozenset[str]]:
+    """Return section name -> size in bytes, -1 for those with a tail; and the names of the required ones."""
+    rows = [row for row in SECTIONS if row.scope == scope]
+    sizes = {row.name: row.model.SIZE if row.max_bytes == row.model.SIZE else -1 for row in rows}
+    return sizes, frozenset(row.name for row in rows if row.required)
+
+
+def _fit(sections: Mapping[str, Any], scope: str) -> bool:
+    """Return whether nothing is wrong; 0.1 us per section, where building models takes 10 to 100."""
+    sizes, required = _sizes(scope)
+    for name, raw in sections.items():
+        size = sizes.get(name)
+        if size is None or type(raw) is not bytes:
+            return False
+        if size != len(raw) and (size >= 0 or _MODELS[name].misfit(raw) is not None):
+            return False
+    return required <= sections.keys()
 
 
 def _misfits(sections: Mapping[str, Any], rows: Mapping[str, Section], where: str) -> list[Problem]:
@@ -194,7 +226,7 @@ def _misfits(sections: Mapping[str, Any], rows: Mapping[str, Section], where: st
     ]
     for name, row in rows.items():
         raw = sections.get(name)
-        if raw is None:
+        if name not in sections:
             if row.required:
                 problems.append(Problem(where=where + name, message="required section is missing"))
         elif not isinstance(raw, bytes | bytearray | memoryview):

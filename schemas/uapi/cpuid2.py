@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import Annotated, ClassVar
 
 from ..layout import U32, CArray, CFlexArray, CStruct
@@ -9,8 +10,17 @@ from ..layout import U32, CArray, CFlexArray, CStruct
 KVM_MAX_CPUID_ENTRIES = 256
 """The kernel's own bound. Source: Linux 6.12 arch/x86/include/asm/kvm_host.h."""
 
-KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1
-"""`index` counts. The kernel's spelling."""
+
+class CpuidFlags(IntFlag):
+    """kvm_cpuid_entry2.flags; the kernel's spelling. The last two are of processors that nobody builds any more."""
+
+    KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1
+    KVM_CPUID_FLAG_STATEFUL_FUNC = 2
+    KVM_CPUID_FLAG_STATE_READ_NEXT = 4
+
+
+KVM_CPUID_FLAG_SIGNIFCANT_INDEX = int(CpuidFlags.KVM_CPUID_FLAG_SIGNIFCANT_INDEX)
+"""`index` counts."""
 
 
 class KvmCpuidEntry2(CStruct):
