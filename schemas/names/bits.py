@@ -169,6 +169,12 @@ _CORE: tuple[RegisterBits, ...] = (
         "SDM vol. 3A 4.7",
     ),
     RegisterBits(
+        "control_protection_error", 32,
+        (BitField("CPEC", 0, 15, "cause", {1: "near-ret", 2: "far-ret", 3: "endbranch", 4: "rstorssp", 5: "setssbsy"}),
+         BitField("ENCL", 15, text="in an enclave")),
+        "SDM vol. 3A 6.15",
+    ),
+    RegisterBits(
         "selector_error", 32,
         (*_flags((0, "EXT", "by an external event"), (1, "IDT", "names a gate"), (2, "TI", "in the LDT")),
          BitField("index", 3, 13, "of the descriptor")),
