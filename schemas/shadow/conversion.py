@@ -177,7 +177,7 @@ class _VcpuWork:
         if found is None:
             self._say("LOSS-007", self._events)
             return vcpu
-        self._compare(source, found)
+        self._compare(source, found, told=wanted is not None)
         self._of_vendor(found)
         vcpu, arrived = self._put(vcpu, found)
         if arrived and source is not self._target:
@@ -210,12 +210,15 @@ class _VcpuWork:
                 return carrier
         return SmmCarrier.SMRAM if read_place(vcpu, SmmCarrier.SMRAM, memory).masks is not None else None
 
-    def _compare(self, source: SmmCarrier | None, found: int) -> None:
-        """Tell where another carrier says something else. Zero without a flag may mean that nobody wrote there."""
+    def _compare(self, source: SmmCarrier | None, found: int, *, told: bool) -> None:
+        """Tell where another carrier says something else, unless the caller told which counts.
+
+        Zero without a flag may mean that nobody wrote there.
+        """
         for carrier in SmmCarrier:
             other = read_place(self._vcpu, carrier, self._memory)
             said = other.masks if other.masks or carrier is SmmCarrier.EVENTS_NIBBLE else None
-            if carrier is not source and said is not None and said != found:
+            if not told and carrier is not source and said is not None and said != found:
                 text = f"{source} says {SHADOW_WORDS[found]} and counts, {carrier} says {SHADOW_WORDS[said]}"
                 self._say("LOSS-008", self._events, text)
             if carrier is SmmCarrier.SMRAM and other.junk:

@@ -30,7 +30,7 @@ def for_stock_kernel(events: KvmVcpuEvents) -> KvmVcpuEvents:
 
     SVM would take the nibble for a shadow in force, and the flag is EINVAL. The caller carries the shadow in SMRAM.
     """
-    return _with_shadow(events, 0, events.flags & ~VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW)
+    return _with_shadow(events, 0, events.flags & ~int(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW))
 
 
 def _with_shadow(events: KvmVcpuEvents, masks: int, flags: int) -> KvmVcpuEvents:
