@@ -15,9 +15,19 @@ from pydantic import BaseModel
 from .names.bits import REGISTERS, BitField, RegisterBits
 from .names.mp_states import MP_STATES
 from .uapi.clock import ClockFlags, KvmClockData
+from .uapi.memory_slots import KvmUserspaceMemoryRegion, MemoryRegionFlags
 from .uapi.mp_state import KvmMpState
+from .uapi.nested_state import (
+    KvmNestedState,
+    KvmVmxNestedStateHdr,
+    KvmVmxNestedStateSmm,
+    NestedFlags,
+    NestedSmmFlags,
+    NestedVmxFlags,
+)
 from .uapi.pit2 import KvmPitState2, PitFlags
 from .uapi.vcpu_events import InterruptShadow, KvmVcpuEvents, VcpuEventFlags
+from .uapi.xcrs import KvmXcr
 
 __all__ = ["FLAG_FIELDS", "SHADOW_WORDS", "VALUE_WORDS", "bits_of", "words_of"]
 
@@ -27,8 +37,15 @@ FLAG_FIELDS: Mapping[Field, tuple[type[IntFlag], str]] = {
     (KvmVcpuEvents, "flags"): (VcpuEventFlags, "KVM_VCPUEVENT_"),
     (KvmClockData, "flags"): (ClockFlags, "KVM_CLOCK_"),
     (KvmPitState2, "flags"): (PitFlags, "KVM_PIT_FLAGS_"),
+    (KvmNestedState, "flags"): (NestedFlags, "KVM_STATE_NESTED_"),
+    (KvmVmxNestedStateSmm, "flags"): (NestedSmmFlags, "KVM_STATE_NESTED_SMM_"),
+    (KvmVmxNestedStateHdr, "flags"): (NestedVmxFlags, "KVM_STATE_VMX_"),
+    (KvmUserspaceMemoryRegion, "flags"): (MemoryRegionFlags, "KVM_MEM_"),
 }
 """Flag words of the kernel: their flags, and the prefix that all names of the word share and that is left out."""
+
+REGISTER_FIELDS: Mapping[Field, str] = {(KvmXcr, "value"): "xcr0"}
+"""Fields that hold a register of another name: its key in REGISTERS."""
 
 SHADOW_WORDS: Mapping[int, str] = {0: "none", 1: "mov_ss", 2: "sti", 3: "both"}
 """Words for an interrupt shadow, a set of `ShadowMask`."""
@@ -48,7 +65,7 @@ def bits_of(owner: type[BaseModel], field: str) -> RegisterBits | None:
     """Return the names of the bits in a field, or None if they have none."""
     row = FLAG_FIELDS.get((owner, field))
     if row is None:
-        return REGISTERS.get(field)
+        return REGISTERS.get(REGISTER_FIELDS.get((owner, field), field))
     flags, prefix = row
     fields = tuple(
         BitField(str(flag.name).removeprefix(prefix), flag.value.bit_length() - 1, text=str(flag.name))
