@@ -3,6 +3,7 @@
 SchemaError(problems)          bytes or values that no struct can hold, sections that are unknown or missing
 ├── LayoutError                the bytes have the wrong length, or a struct was declared with the wrong size
 ├── FieldError                 a value does not fit its field
+├── DecodeError                a document is no JSON or MessagePack that we read: malformed, a name twice, too large
 └── InvariantError(findings)   the values fit, but the state is illegal by a rule of `schemas.invariants`
 
 Every exception lists all problems, never only the first: whoever repairs a state wants the whole list.
@@ -73,6 +74,10 @@ class FieldError(SchemaError):
     """A value that its field cannot hold."""
 
 
+class DecodeError(SchemaError):
+    """A document that is malformed, ambiguous or beyond the bounds, whatever it was going to say."""
+
+
 class InvariantError(SchemaError):
     """A state whose every field is in range and which is illegal all the same; `findings` lists the rules it breaks."""
 
@@ -82,15 +87,26 @@ class InvariantError(SchemaError):
         super().__init__(self.findings)
 
 
+MAX_PROBLEMS = 200
+"""Problems listed of one document: a hostile one of 1 MiB could cause hundreds of thousands."""
+
+MAX_NAME_CHARS = 64
+"""Characters of a name in a path: a hostile one may be as long as the document."""
+
+
 def problems_of(error: ValidationError) -> list[Problem]:
-    """Return Pydantic's errors as problems, `where` being the dotted name of the field.
+    """Return Pydantic's errors as problems, `where` being the dotted name of the field; at most `MAX_PROBLEMS`.
 
     Pydantic raises `ValidationError` for JSON that does not fit; this gives the same form as all our own errors.
     """
-    return [
-        Problem(where=".".join(map(str, entry["loc"])) or error.title, message=entry["msg"])
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    entries = error.errors(include_url=False, include_context=False, include_input=False)
+    found = []
+    for entry in entries[:MAX_PROBLEMS]:
+        where = ".".join(str(part)[:MAX_NAME_CHARS] for part in entry["loc"])
+        found.append(Problem(where=where or error.title, message=entry["msg"]))
+    if len(entries) > MAX_PROBLEMS:
+        found.append(Problem(where=error.title, message=f"{len(entries) - MAX_PROBLEMS} more problems"))
+    return found
 
 
 def parse_as(model: type[M], data: Any) -> M:

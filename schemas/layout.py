@@ -20,6 +20,7 @@ from pydantic import BaseModel, model_validator
 from .errors import FieldError, LayoutError, Problem
 from .fields import S64, U8, U16, U32, U64, CArray, CBytes, CFlexArray, CFlexBytes, CUnion, NotInC
 from .members import (
+    Counter,
     FieldLayout,
     Member,
     PackedByte,
@@ -164,7 +165,19 @@ class CStruct(Model):
     @classmethod
     def misfit(cls, raw: bytes | bytearray | memoryview) -> Problem | None:
         """Return why `unpack` refuses `raw`, or None if it does not. Builds nothing: half a microsecond."""
-        tail, length = cls._tail, len(raw)
+        problem = cls.size_misfit(len(raw))
+        counter = cls.counter(len(raw)) if problem is None else None
+        if counter is None:
+            return problem
+        said = int.from_bytes(raw[counter.place], "little")
+        if said == counter.entries:
+            return None
+        return Problem(where=f"{cls._title()}.{counter.name}", message=f"says {said}, but {counter.entries} are there")
+
+    @classmethod
+    def size_misfit(cls, length: int) -> Problem | None:
+        """Return why no `raw` of so many bytes unpacks, or None if one may."""
+        tail = cls._tail
         if tail is None:
             if length == cls.SIZE:
                 return None
@@ -176,11 +189,15 @@ class CStruct(Model):
         if entries > tail.max_entries:
             text = f"{entries} elements, at most {tail.max_entries}"
             return Problem(where=f"{cls._title()}.{tail.name}", message=text)
-        said = int.from_bytes(raw[tail.count_at], "little")
-        if tail.counter is not None and said != entries:
-            text = f"says {said}, but {entries} are there"
-            return Problem(where=f"{cls._title()}.{tail.counter}", message=text)
         return None
+
+    @classmethod
+    def counter(cls, length: int) -> Counter | None:
+        """Return the counter that a raw struct of so many bytes holds, None if it has none."""
+        tail = cls._tail
+        if tail is None or tail.counter is None:
+            return None
+        return Counter(tail.counter, tail.count_at, (length - cls.SIZE) // tail.element_bytes)
 
     def pack(self) -> bytes:
         """Return the struct's bytes.

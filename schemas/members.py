@@ -33,6 +33,14 @@ class FieldLayout(NamedTuple):
     in_c: bool = True
 
 
+class Counter(NamedTuple):
+    """The field that counts the elements of a flexible tail: its name, its bytes, and the number they must hold."""
+
+    name: str
+    place: slice
+    entries: int
+
+
 class PackedByte(Model):
     """A structured value that occupies one byte of a struct; every value of the byte has a form of its own."""
 
@@ -163,7 +171,10 @@ def union_of(cls: type[CStruct], name: str, union: CUnion, before: list[Member],
     if len(sizes) != 1:
         raise declaration_error(cls, name, f"its arms have different sizes: {sorted(sizes)}")
     size, align = sizes.pop(), max(arm.ALIGN for arm in arms)
-    return Member(name, first, 1, offset, size, align, f"{size}s", "union", union=union, chosen_at=by.first)
+    return Member(
+        name, first, 1, offset, size, align, f"{size}s", "union",
+        in_c=not union.anonymous, union=union, chosen_at=by.first,
+    )  # fmt: skip
 
 
 def _arms(union: CUnion) -> tuple[type[CStruct], ...]:
@@ -181,8 +192,10 @@ def layout_rows(cls: type[CStruct], prefix: str, base: int) -> Iterator[FieldLay
         yield FieldLayout(prefix + m.name, base + m.offset, m.size, m.ctype, m.in_c)
         if m.model is not None and m.length is None:
             yield from layout_rows(m.model, f"{prefix}{m.name}.", base + m.offset)
-        for arm in () if m.union is None else _arms(m.union):
-            yield from layout_rows(arm, f"{prefix}{m.name}.", base + m.offset)
+        if m.union is not None:
+            inner = prefix if m.union.anonymous else f"{prefix}{m.name}."
+            for arm in _arms(m.union):
+                yield from layout_rows(arm, inner, base + m.offset)
     if cls._tail is not None:
         element = "u8" if cls._tail.model is None else cls._tail.model._title()
         yield FieldLayout(prefix + cls._tail.name, base + cls.SIZE, 0, f"{element}[]")
