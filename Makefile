@@ -8,7 +8,7 @@ STAMP := $(VENV)/.stamp
 JOBS ?= auto
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help setup test campaign lint types format check demo serve bench lock guests docs docker-check clean
+.PHONY: help setup test campaign lint types format check demo serve bench lock guests docs schema-export docker-check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ guests: setup ## Rebuild the bundled guests from source (needs GNU binutils)
 docs: setup ## Regenerate the tables in FORMAT.md and PROTOCOL.md
 	$(BIN)/python -m migsvc.stream.docs --write
 	$(BIN)/python -m migsvc.protocol.docs --write
+
+schema-export: setup ## Renew the kept export of the present schema version
+	$(BIN)/python -m migsvc.schema_exports --write
 
 lock: setup ## Renew the lock files (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed to renew the locks: pip install uv" >&2; exit 1; }

@@ -44,6 +44,7 @@ TAGS = (
     {"name": "peers", "description": "Other hosts, by name"},
     {"name": "migrations", "description": "Moving a VM to a peer, live"},
     {"name": "host", "description": "What this host is and can hold"},
+    {"name": "schemas", "description": "The layout of each schema version, and what a change of it breaks"},
     {"name": "probes", "description": "Liveness, readiness, version, metrics"},
     {"name": "problems", "description": "What each kind of error means"},
 )

@@ -43,6 +43,7 @@ def test_the_whole_api_of_the_specification_is_there(document):
         POST /v1/peers  GET /v1/peers  DELETE /v1/peers/{peer}
         POST /v1/migrations  GET /v1/migrations  GET /v1/migrations/{migration}
         GET /v1/migrations/{migration}/events  POST /v1/migrations/{migration}/cancel
+        GET /v1/schemas  GET /v1/schemas/{version}  POST /v1/schemas/check
     """
     there = {f"{method.upper()} {path}" for path, method, _ in operations(document)}
     assert set(re.findall(r"[A-Z]+ \S+", wanted)) <= there
