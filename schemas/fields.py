@@ -179,12 +179,14 @@ class NotInC:
 class CUnion:
     """A union of structs of one size; the sibling field named `by` says which: `arms` has its values, else `other`.
 
-    The field's annotation is the union of all arms; `by` must stand before the field.
+    The field's annotation is the union of all arms; `by` must stand before the field. `anonymous`: C has no name for
+    the union itself, so that its arms' members are named as the struct's own.
     """
 
     by: str
     arms: tuple[tuple[int, type[BaseModel]], ...]
     other: type[BaseModel]
+    anonymous: bool = False
 
     def arm(self, value: Any) -> type[BaseModel]:
         """Return the struct that a value of the discriminating field selects."""

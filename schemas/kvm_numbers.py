@@ -283,7 +283,7 @@ class KvmRunFlags(IntFlag):
     KVM_RUN_X86_GUEST_MODE = 4
 
 
-class KvmSyncRegs(IntFlag):
+class KvmSyncFlags(IntFlag):
     """kvm_run.kvm_valid_regs and kvm_dirty_regs; any other bit makes KVM_RUN fail with EINVAL."""
 
     KVM_SYNC_X86_REGS = 1
