@@ -9,6 +9,7 @@ from __future__ import annotations
 from .apic import APIC_BITS
 from .bitfields import RESERVED, BitField, RegisterBits
 from .msr_bits import MSR_REGISTERS
+from .smram import SMRAM_BITS
 
 __all__ = ["REGISTERS", "RESERVED", "BitField", "RegisterBits"]
 
@@ -182,4 +183,4 @@ _CORE: tuple[RegisterBits, ...] = (
     ),
 )  # fmt: skip
 
-REGISTERS: dict[str, RegisterBits] = {row.name: row for row in (*_CORE, *APIC_BITS, *MSR_REGISTERS)}
+REGISTERS: dict[str, RegisterBits] = {row.name: row for row in (*_CORE, *APIC_BITS, *SMRAM_BITS, *MSR_REGISTERS)}

@@ -1,4 +1,4 @@
-"""What CPUID bits and leaves are called: the kernel's names as /proc/cpuinfo writes them, the manuals' where it has none.
+"""What CPUID bits and leaves are called: the names of /proc/cpuinfo, and the manuals' where it has none.
 
 `FEATURE_WORDS` is the table of registers in which every bit is a feature; to name a bit, add it to its word.
 """

@@ -17,7 +17,10 @@ class VectorClass(StrEnum):
 
 
 class Vector(NamedTuple):
-    """One vector; `error_code` is the key of REGISTERS that decodes what it pushes, "zero", "code" (a number), or None for none."""
+    """One vector.
+
+    `error_code` is the key of REGISTERS that decodes what it pushes; "zero"; "code" for a plain number; None for none.
+    """
 
     number: int
     mnemonic: str
@@ -38,7 +41,7 @@ VECTORS: tuple[Vector, ...] = (
     Vector(6, "#UD", "invalid opcode", _F),
     Vector(7, "#NM", "device not available", _F),
     Vector(8, "#DF", "double fault", VectorClass.ABORT, "zero"),
-    Vector(9, "#MF9", "coprocessor segment overrun", _F),
+    Vector(9, "OLD_MF", "coprocessor segment overrun", _F),
     Vector(10, "#TS", "invalid TSS", _F, "selector_error"),
     Vector(11, "#NP", "segment not present", _F, "selector_error"),
     Vector(12, "#SS", "stack fault", _F, "selector_error"),
