@@ -8,7 +8,7 @@ STAMP := $(VENV)/.stamp
 JOBS ?= auto
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help setup test campaign lint types format check demo serve bench lock guests docs schema-export docker-check clean
+.PHONY: help setup test campaign fuzz lint types format check demo serve bench lock guests docs schema-export docker-check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup ## Run the test suite
 
 campaign: setup ## Run the long campaigns that the default suite leaves out
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q -m campaign --timeout 3600
+
+fuzz: setup ## Fuzz every decoder with coverage guidance (ARGS="--seconds 600 stream paths")
+	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
 
 lint: setup ## Lint, check formatting and the layers
 	$(BIN)/ruff check .
