@@ -32,8 +32,8 @@ def fuzz_one(name: str, seconds: int, out: Path) -> None:
     grown.mkdir(parents=True, exist_ok=True)
     arguments = [
         sys.argv[0], str(grown), str(CORPUS / name), f"-max_total_time={seconds}", f"-max_len={target.max_bytes}",
-        f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-artifact_prefix={out / name}/", "-print_final_stats=1",
-        "-use_value_profile=1", "-verbosity=1",
+        f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-artifact_prefix={out / name}/",
+        "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1",
     ]  # fmt: skip
     atheris.Setup(arguments, target.run)
     atheris.Fuzz()

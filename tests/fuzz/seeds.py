@@ -10,7 +10,7 @@ import msgpack
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from targets import KIT_MODULE, SAMPLE, SMITH, TARGETS
+from targets import SAMPLE, SMITH, TARGETS
 
 from emulator.bridge import host_profile
 from schemas.codec.documents import pack_machine, pack_vcpu
