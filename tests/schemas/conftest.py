@@ -77,4 +77,5 @@ def legal_machine(legal_vcpu: VcpuState) -> MachineState:
     slots = tuple(MemorySlot(as_id=i, slot=0, gpa=0, size_bytes=1 << 20, backing_offset_bytes=0) for i in (0, 1))
     vm = VmState(**{name: zeroed(row.model) for name, row in VM_SECTIONS.items()})  # type: ignore[arg-type]
     vm = change(vm, "pic_slave.chip_id", 1)
+    vm = change(vm, "ioapic.chip_id", 2)
     return MachineState(memory=MemoryMap(slots=slots, ram_bytes=1 << 20), vm=vm, vcpus=[legal_vcpu])
