@@ -97,21 +97,21 @@ def read_value(place: Place, text: str) -> Any:
         return None
     value = place.value
     if isinstance(value, BaseModel) and not isinstance(value, PackedByte):
-        raise _unfit(place, text, f"a struct; set one of its fields: {', '.join(type(value).model_fields)}")
+        raise _unfit(place, text, f"a struct is there, set one of its fields: {', '.join(type(value).model_fields)}")
     if isinstance(value, tuple | list):
-        raise _unfit(place, text, f"an array of {len(value)}; set an element: {format_path((*place.parts, 0))}")
+        raise _unfit(place, text, f"an array is there, set an element: {format_path((*place.parts, 0))}")
     if isinstance(value, bytes):
         if len(text) > MAX_VALUE_CHARS or not _HEX.fullmatch(text) or len(text) != 2 * len(value):
-            raise _unfit(place, text, f"{len(value)} bytes as {2 * len(value)} hex digits")
+            raise _unfit(place, text, f"{2 * len(value)} hex digits are needed")
         return bytes.fromhex(text)
     if not _NUMBER.fullmatch(text):
-        raise _unfit(place, text, ", ".join(("a number", *place.words.values())))
+        raise _unfit(place, text, "needed: " + ", ".join(("a number", *place.words.values())))
     number = int(text, 10 if text.lstrip("-").isdigit() else 0)
     return type(value).from_byte(number) if isinstance(value, PackedByte) and 0 <= number < 256 else number
 
 
 def _unfit(place: Place, text: str, wanted: str) -> FieldError:
-    return FieldError([Problem(where=format_path(place.parts), message=f"{text[:64]!r} is not {wanted}")])
+    return FieldError([Problem(where=format_path(place.parts), message=f"{text[:64]!r} does not fit: {wanted}")])
 
 
 def _full(state: VcpuState | MachineState, parts: Parts) -> Parts:

@@ -7,12 +7,10 @@ if isinstance(document, MachineDocument): document.state, document.memory
 from __future__ import annotations
 
 import io
-import json
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel
 
@@ -21,6 +19,8 @@ from migsvc.cli.raw_dir import read_raw_dir
 from migsvc.cli.session import CliError
 from migsvc.cli.stream_files import GuestMemory, StreamMachine, read_stream
 from migsvc.stream.records import MAGIC
+from schemas.codec.documents import MACHINE_TEXT_BOUNDS, machine_from_value
+from schemas.codec.text import loads
 from schemas.compat import HostProfile
 from schemas.errors import SchemaError, parse_as
 from schemas.state import MachineState, VcpuState
@@ -28,8 +28,8 @@ from schemas.state import MachineState, VcpuState
 Form = Literal["stream", "json", "raw-dir"]
 """How a document is written."""
 
-MAX_JSON_BYTES = 128 << 20
-"""1,024 vCPUs of about 60 KiB of JSON each, and as much again."""
+JSON_BOUNDS = MACHINE_TEXT_BOUNDS._replace(max_names=1024)
+"""The machine's bounds; a host profile has more names: one per KVM capability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,7 @@ def _read(file: BinaryIO | io.BufferedReader, origin: str) -> Document:
     if head[:1] == MAGIC[:1]:
         machine = read_stream(file, origin)
         return MachineDocument(origin, "stream", machine.state, machine)
-    raw = file.read(MAX_JSON_BYTES + 1)
-    if len(raw) > MAX_JSON_BYTES:
-        raise CliError(f"{origin}: JSON of more than {MAX_JSON_BYTES >> 20} MiB", ExitCode.REFUSED)
-    return _from_json(_decoded(raw, origin), origin)
+    return _from_json(_decoded(file.read(JSON_BOUNDS.max_bytes + 1), origin), origin)
 
 
 def _from_directory(path: Path) -> StateDocument:
@@ -124,28 +121,15 @@ def _from_directory(path: Path) -> StateDocument:
 
 
 def _decoded(raw: bytes, origin: str) -> Any:
-    """Return the JSON in a file, read strictly: no name twice, no NaN, bounded depth."""
+    """Return the JSON in a file, read strictly: no name twice, no NaN, bounded depth and size."""
     try:
-        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return loads(raw, JSON_BOUNDS)
+    except SchemaError as error:
         raise CliError(
-            f"{origin} is neither a stream nor JSON: {text}", ExitCode.USAGE,
+            f"{origin} is neither a stream nor JSON that migsvc reads: {error}",
+            ExitCode.USAGE,
             hint="a stream file, a JSON document of a machine, a vCPU or a host profile, or a raw-dir is needed",
-        ) from error  # fmt: skip
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = sorted(name for name, _ in pairs)
-        twice = next(first for first, second in pairwise(names) if first == second)
-        raise ValueError(f"the member {twice[:64]!r} occurs twice")
-    return made
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+        ) from error
 
 
 KINDS: tuple[tuple[str, type[BaseModel], frozenset[str]], ...] = (
@@ -164,7 +148,7 @@ def _from_json(value: Any, origin: str) -> Document:
         raise CliError(f"{origin}: JSON, but no document that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
     model = next(model for name, model, _ in KINDS if name == best)
     try:
-        parsed = parse_as(model, value)
+        parsed = machine_from_value(value) if model is MachineState else parse_as(model, value)
     except SchemaError as error:
         found = [problem.model_dump(mode="json") for problem in error.problems[:200]]
         raise CliError(f"{origin}: the {best} does not fit the schema", ExitCode.REFUSED, findings=found) from error

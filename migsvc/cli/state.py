@@ -1,30 +1,44 @@
-"""`migsvc state`: look at, save, change and check the architectural state of a vCPU."""
+"""`migsvc state`: look at, save, change, compare, convert and check architectural state, of files and of VMs."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from migsvc.cli import state_change, state_diff
 from migsvc.cli.exit_codes import EPILOG, ExitCode
-from migsvc.cli.output import finding_line, print_done, print_json, print_rows
-from migsvc.cli.session import CliError, OutputOption, Session, api_command, group, read_json, reporting
+from migsvc.cli.output import finding_line, print_done, print_json
+from migsvc.cli.session import (
+    DEFAULT_SERVER,
+    CliError,
+    OutputOption,
+    ServerOption,
+    Session,
+    TokenFileOption,
+    api_command,
+    group,
+    read_json,
+    reporting,
+)
 from migsvc.cli.vm import VmArgument, path
-from migsvc.units import shadow_text
 
-app = group("state", "The architectural state of a vCPU.")
+app = group("state", "Architectural state: of a vCPU, a machine, a stream file.")
 
 VcpuOption = Annotated[int, typer.Option("--vcpu", min=0, help="index of the vCPU")]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="JSON document as `state get` writes it; - is stdin")
 ]
-
-GENERAL_REGISTERS = (
-    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
-    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"),
-)
-CONTROL_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "efer")
+AnyFileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="stream file, JSON document, raw-dir, or - for stdin")
+]
+OperandArgument = Annotated[
+    str,
+    typer.Argument(metavar="FILE|VM", help="stream file, JSON document, raw-dir, - for stdin, or a VM"),
+]
+ShowFormat = Literal["table", "json", "raw-dir"]
 
 
 def _state(session: Session, vm: str, vcpu: int) -> dict[str, Any]:
@@ -32,27 +46,35 @@ def _state(session: Session, vm: str, vcpu: int) -> dict[str, Any]:
     return document
 
 
-@api_command(app, "show")
-def show(session: Session, vm: VmArgument, vcpu: VcpuOption = 0) -> None:
-    """Show registers, interrupt shadow and SMM of a vCPU."""
-    state = _state(session, vm, vcpu)
-    if session.output == "json":
-        print_json(state)
-        return
-    print_rows(("register", "value"), rows_of(state))
+@app.command("show", epilog=EPILOG)
+def show(
+    operand: OperandArgument,
+    vcpu: Annotated[int | None, typer.Option("--vcpu", min=0, help="only this vCPU")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="everything, not only what is unusual")] = False,
+    output: Annotated[
+        ShowFormat, typer.Option("--output", "-o", envvar="MIGSVC_OUTPUT", help="a page, JSON, or one file per struct")
+    ] = "table",
+    to: Annotated[Path | None, typer.Option("--to", help="new directory for -o raw-dir")] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Show a state as a page with decoded bits: the core registers, and what is unusual."""
+    from migsvc.cli.raw_dir import write_raw_dir
+    from migsvc.cli.state_files import load_operand
+    from migsvc.cli.state_page import print_page
 
-
-def rows_of(state: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what people want to see first: registers, then events."""
-    regs, sregs, events = state["regs"], state["sregs"], state["events"]
-    rows = [(name, str(regs[name])) for name in GENERAL_REGISTERS]
-    rows += [(name, str(sregs[name])) for name in CONTROL_REGISTERS if name in sregs]
-    shadow, smi = events["interrupt"]["shadow"], events["smi"]
-    rows.append(("shadow", shadow_text(shadow["current"])))
-    rows.append(("smm", "yes" if smi["smm"] else "no"))
-    rows.append(("smm shadow", shadow_text(shadow["smm"])))
-    rows.append(("smi pending", "yes" if smi["pending"] else "no"))
-    return rows
+    session = Session(server, "json" if output == "json" else "table", token_file)
+    with reporting(session.output), closing(session):
+        if (output == "raw-dir") != (to is not None):
+            raise CliError("-o raw-dir and --to DIR go together", ExitCode.USAGE)
+        document = load_operand(session, operand, vcpu)
+        if to is not None:
+            files = write_raw_dir(document.state, to)
+            typer.echo(f"{to}: {len(files)} files")
+        elif output == "json":
+            print_json(document.state.model_dump(mode="json"))
+        else:
+            print_page(document, everything=everything)
 
 
 @api_command(app, "get")
@@ -81,36 +103,34 @@ def put(session: Session, vm: VmArgument, file: FileArgument, vcpu: VcpuOption =
 
 
 @app.command("check", epilog=EPILOG)
-def check(file: FileArgument, output: OutputOption = "table") -> None:
-    """Check a JSON document against the rules; no host is needed. Exit code 5 if it is illegal."""
+def check(
+    file: AnyFileArgument,
+    host_vendor: Annotated[
+        str | None, typer.Option(help="CPUID vendor of the host that is to run it, e.g. GenuineIntel")
+    ] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Check a file against the rules; no host is needed. Exit code 5 if it is illegal, 7 if a stream is damaged."""
+    from migsvc.cli.documents import ProfileDocument, load_document
+    from migsvc.cli.state_files import legality
+
     with reporting(output):
-        findings = check_document(read_json(file))
-        illegal = sum(finding["severity"] == "error" for finding in findings)
+        document = load_document(file)
+        if isinstance(document, ProfileDocument):
+            print_done(
+                {"legal": True, "findings": []}, f"{file}: a host profile that fits its schema, no state", output
+            )
+            return
+        found = legality(document.state, host_vendor)
         if output == "json":
-            print_json({"legal": not illegal, "findings": findings})
+            print_json({"legal": not found.errors, "findings": found.as_json()})
         else:
-            for finding in findings:
+            for finding in found.as_json():
                 typer.echo(finding_line(finding))
-            typer.echo(f"{file}: illegal by {illegal} rules" if illegal else f"{file}: legal")
-        if illegal:
+            typer.echo(f"{file}: illegal by {found.errors} rules" if found.errors else f"{file}: legal")
+        if found.errors:
             raise typer.Exit(ExitCode.REFUSED)
 
 
-def check_document(document: Any) -> list[dict[str, Any]]:
-    """Return every finding on a vCPU state document.
-
-    Raises:
-        CliError: it does not fit the schema.
-    """
-    from pydantic import ValidationError
-
-    from schemas.errors import SchemaError, problems_of
-    from schemas.invariants import check_state
-    from schemas.state import VcpuState
-
-    try:
-        return [finding.model_dump(mode="json") for finding in check_state(VcpuState.model_validate(document))]
-    except (ValidationError, SchemaError) as error:
-        problems = error.problems if isinstance(error, SchemaError) else problems_of(error)
-        found = [problem.model_dump(mode="json") for problem in problems]
-        raise CliError("the document does not fit the schema", ExitCode.REFUSED, findings=found) from error
+state_diff.register(app)
+state_change.register(app)

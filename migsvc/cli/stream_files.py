@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+import numpy as np
+
 from migsvc.cli.exit_codes import ExitCode
 from migsvc.cli.session import CliError
 from migsvc.stream import (
+    PAGE_BYTES,
     Config,
     StreamError,
     StreamFlag,
@@ -19,7 +22,7 @@ from migsvc.stream import (
     read_machine,
     write_machine,
 )
-from migsvc.transport.pages import all_pages, select
+from migsvc.transport.pages import BLOCK_PAGES, Pages, all_pages, select
 from schemas.errors import SchemaError
 from schemas.memory import MemoryMap
 from schemas.state import MachineState
@@ -36,7 +39,7 @@ class GuestMemory:
 
     def __init__(self, memory_map: MemoryMap) -> None:
         """Reserve the backing; nothing is allocated yet."""
-        self._map = memory_map
+        self.memory_map = memory_map
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         self._backing = mmap.mmap(-1, memory_map.ram_bytes, flags=flags)
         self.ram = memoryview(self._backing)
@@ -64,12 +67,23 @@ class GuestMemory:
         """Yield (backing offset, length) of a run, cut where pages end: two neighbours may lie apart in the backing."""
         end = gpa + size
         while gpa < end:
-            offset = self._map.translate(as_id, gpa)
+            offset = self.memory_map.translate(as_id, gpa)
             if offset is None:
                 raise LookupError(f"no memory slot of address space {as_id} holds {gpa:#x}")
             length = min(end, (gpa | (mmap.PAGESIZE - 1)) + 1) - gpa
             yield offset, length
             gpa += length
+
+
+def differing_pages(old: GuestMemory, new: GuestMemory) -> Pages:
+    """Return the pages, of those that some slot shows, that hold something else; both have the same memory map."""
+    pages = all_pages(old.memory_map)
+    rows = [np.frombuffer(memory.ram, np.uint64).reshape(-1, PAGE_BYTES // 8) for memory in (old, new)]
+    found = [
+        block[(rows[0][block] != rows[1][block]).any(axis=1)]
+        for block in np.array_split(pages, max(1, pages.size // BLOCK_PAGES))
+    ]
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True, slots=True)

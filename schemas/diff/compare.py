@@ -88,14 +88,14 @@ def compare_scalars(
 ) -> None:
     """Tell the difference of two integers of a field, by its bits or words if they have names."""
     words, row = words_of(owner, field), bits_of(owner, field)
-    values = f"{number(old, size_bytes)} -> {number(new, size_bytes)}"
     if row is not None:
         say_bits(found, parts, old, new, row, size_bytes)
     elif words:
         text = f"{words.get(old, old)} -> {words.get(new, new)}"
         found.say(parts, text, json_form(old, size_bytes), json_form(new, size_bytes))
     else:
-        found.say(parts, values, json_form(old, size_bytes), json_form(new, size_bytes))
+        text = f"{number(old, size_bytes, field)} -> {number(new, size_bytes, field)}"
+        found.say(parts, text, json_form(old, size_bytes), json_form(new, size_bytes))
 
 
 def say_bits(found: Found, parts: Parts, old: int, new: int, row: Any, size_bytes: int) -> None:

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from ..fields import CScalar
 from ..names.bits import RESERVED, BitField, RegisterBits
 
+DECIMAL = ("_khz", "_ns", "_bytes", "_instructions", "_time", "nent", "nmsrs", "nr_xcrs")
+"""Ends of the names of fields that hold a quantity."""
+
 SHOWN_BYTES = 16
 """Bytes of a run that are shown; a longer one is cut."""
 
@@ -21,9 +24,9 @@ def scalar_of(owner: type[BaseModel], field: str) -> CScalar | None:
     return next((mark for mark in owner.model_fields[field].metadata if isinstance(mark, CScalar)), None)
 
 
-def number(value: int, size_bytes: int) -> str:
-    """Return a number as people read it: in hex from 32 bits on, in decimal below."""
-    return hex(value) if size_bytes >= 4 else str(value)
+def number(value: int, size_bytes: int, field: str = "") -> str:
+    """Return a number as people read it: quantities and single bytes in decimal, the rest in hex."""
+    return str(value) if size_bytes == 1 or field.endswith(DECIMAL) else hex(value)
 
 
 def json_form(value: int, size_bytes: int) -> int | str:
