@@ -27,7 +27,15 @@ def fuzz_one(name: str, seconds: int, out: Path) -> None:
     sys.path[:0] = [str(HERE), str(ROOT)]
     with atheris.instrument_imports(include=["schemas", "migsvc.stream"]):
         from targets import TARGETS
+    from mutators import mutate_json, mutate_msgpack
+
     target = TARGETS[name]
+    by_form = {"json": mutate_json, "msgpack": mutate_msgpack}.get(target.form)
+
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        made = by_form(data, seed) if by_form and seed % 4 else None
+        return atheris.Mutate(data, max_size) if made is None or len(made) > max_size else made
+
     grown = out / name / "corpus"
     grown.mkdir(parents=True, exist_ok=True)
     arguments = [
@@ -35,7 +43,7 @@ def fuzz_one(name: str, seconds: int, out: Path) -> None:
         f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-artifact_prefix={out / name}/",
         "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1",
     ]  # fmt: skip
-    atheris.Setup(arguments, target.run)
+    atheris.Setup(arguments, target.run, custom_mutator=mutate)
     atheris.Fuzz()
 
 

@@ -252,18 +252,20 @@ SAMPLE = sample_vcpu()
 class Target(NamedTuple):
     run: Callable[[bytes], None]
     max_bytes: int
+    form: str = "octets"
+    """What a mutator may take it for: octets, json or msgpack."""
 
 
 TARGETS: dict[str, Target] = {
-    "vcpu_json": Target(vcpu_json, 1 << 16),
-    "machine_json": Target(machine_json, 1 << 16),
-    "vcpu_msgpack": Target(vcpu_msgpack, 1 << 15),
-    "machine_msgpack": Target(machine_msgpack, 1 << 15),
-    "sections": Target(sections, 1 << 15),
-    "packing": Target(packing, 1 << 12),
+    "vcpu_json": Target(vcpu_json, 1 << 16, "json"),
+    "machine_json": Target(machine_json, 1 << 16, "json"),
+    "vcpu_msgpack": Target(vcpu_msgpack, 1 << 15, "msgpack"),
+    "machine_msgpack": Target(machine_msgpack, 1 << 15, "msgpack"),
+    "sections": Target(sections, 1 << 15, "msgpack"),
+    "packing": Target(packing, 1 << 12, "msgpack"),
     "stream": Target(stream, 1 << 16),
-    "profile_json": Target(profile_json, 1 << 16),
-    "export_json": Target(export_json, 1 << 17),
+    "profile_json": Target(profile_json, 1 << 16, "json"),
+    "export_json": Target(export_json, 1 << 17, "json"),
     "paths": Target(paths, 512),
     "structs": Target(structs, 1 << 14),
     "legality": Target(legality, 4096),
