@@ -96,7 +96,7 @@ _SECTIONS: tuple[Kind, ...] = (
     ),
     Kind("EVO-114", "section-reworded", "texts and sources do not travel"),
     Kind("EVO-115", "memory-row-added", "it names what the memory records carry, and those are compared by themselves"),
-    Kind("EVO-116", "memory-row-removed", "the memory records, which are compared by themselves, lose no more than a name"),
+    Kind("EVO-116", "memory-row-removed", "the memory records are compared by themselves; they lose a name"),
 )  # fmt: skip
 
 _STRUCTS: tuple[Kind, ...] = (
