@@ -63,5 +63,6 @@ def describe() -> dict[str, Any]:
         "sections": [
             {"name": row.name, "scope": row.scope, "required": row.required, "max_bytes": row.max_bytes}
             for row in SECTIONS
+            if row.scope != "memory"  # these travel in records of their own
         ],
     }

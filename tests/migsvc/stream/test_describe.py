@@ -7,7 +7,8 @@ import pytest
 
 from migsvc.stream import RECORDS
 from migsvc.stream.describe import describe
-from migsvc.stream.docs import records_table, renew, replace_tables
+from migsvc.stream.docs import renew, replace_tables, sections_table, tables
+from schemas.uapi import VCPU_SECTIONS, VM_SECTIONS
 
 GOLDEN = Path(__file__).parents[2] / "data" / "stream" / "layout-v1.json"
 
@@ -29,7 +30,17 @@ def test_description_is_json(smith):
 
 
 def test_tables_of_the_document_are_up_to_date():
-    assert renew("migsvc.stream", "FORMAT.md", {"records": records_table()}, []) == 0
+    assert renew("migsvc.stream", "FORMAT.md", tables(), []) == 0
+
+
+def test_every_section_that_travels_in_a_map_is_in_the_table_and_fits_its_record():
+    rows = {**VCPU_SECTIONS, **VM_SECTIONS}
+    table = sections_table().splitlines()[2:]
+    assert [line.split("`")[1] for line in table] == list(rows)
+    assert {row["name"] for row in describe()["sections"]} == set(rows)
+    bounds = {spec.name: spec.max_body for spec in RECORDS}
+    for sections, record in ((VCPU_SECTIONS, "VCPU_STATE"), (VM_SECTIONS, "VM_STATE")):
+        assert sum(row.max_bytes + 2 * len(name) for name, row in sections.items()) < bounds[record] // 2
 
 
 def test_document_without_markers_is_refused():
