@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgpack
-
 from migsvc.api.errors import ApiProblem
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 TYPES = (JSON, MSGPACK)
 """In order of preference when Accept leaves the choice."""
-
-MAX_MAP_ENTRIES = 64
-"""A state document has 3 entries and some 15 sections; arrays, which cost a second of CPU per MiB, it has none."""
 
 
 def wanted_type(accept: str) -> str:
@@ -61,37 +54,3 @@ def content_type_of(header: str | None) -> str:
             "unsupported-media-type", f"Content-Type is {header!r}"[:200], hint=f"send {' or '.join(TYPES)}"
         )
     return media_type
-
-
-def unpack(body: bytes) -> Any:
-    """Decode a MessagePack body strictly: maps with string keys, no duplicates, no arrays, extensions, trailing bytes.
-
-    Raises:
-        ApiProblem: invalid-request.
-    """
-    try:
-        return msgpack.unpackb(
-            body,
-            raw=False,
-            strict_map_key=True,
-            max_array_len=0,
-            max_map_len=MAX_MAP_ENTRIES,
-            object_pairs_hook=_unique,
-            ext_hook=_refuse_extension,
-            timestamp=0,
-        )
-    except (ValueError, TypeError, RecursionError) as error:  # msgpack's errors are ValueErrors
-        raise ApiProblem("invalid-request", f"the body is not acceptable MessagePack: {error}"[:300]) from error
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if not isinstance(key, str) or key in found:
-            raise ValueError(f"map key {str(key)[:40]!r} is no string, or there twice")
-        found[key] = value
-    return found
-
-
-def _refuse_extension(code: int, _data: bytes) -> Any:
-    raise ValueError(f"extension type {code} is not accepted")

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgpack
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import ValidationError
 
 from migsvc.api import examples
 from migsvc.api.docs import Responses, errors_of
-from migsvc.api.errors import ApiProblem, listed
-from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, unpack, wanted_type
+from migsvc.api.errors import MAX_LISTED_ERRORS, ApiProblem
+from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, wanted_type
 from migsvc.api.params import IfMatch, Svc, VmRef, require_match
-from schemas.errors import SchemaError
-from schemas.state import MAX_VCPUS, SCHEMA_VERSION, VcpuState, sections_digest
-from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
+from schemas.codec.documents import pack_vcpu, unpack_vcpu, vcpu_from_json
+from schemas.errors import DecodeError, SchemaError
+from schemas.state import MAX_VCPUS, VcpuState, sections_digest
 
 router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"])
 
 VcpuIndex = Annotated[
     int, Path(ge=0, lt=MAX_VCPUS, description="index of the vCPU", openapi_examples={"first": {"value": 0}})
 ]
+
+UNFIT = "the state does not fit the schema"
 
 _SCHEMA = {"$ref": "#/components/schemas/VcpuState"}
 _BINARY = {"schema": {"type": "string", "format": "binary", "description": "map: schema_version, index, sections"}}
@@ -46,8 +46,7 @@ def state_etag(state: VcpuState) -> str:
 
 def _answer(state: VcpuState, media_type: str) -> Response:
     if media_type == MSGPACK:
-        document = {"schema_version": SCHEMA_VERSION, "index": state.index, "sections": state.to_sections()}
-        body: bytes = msgpack.packb(document)
+        body = pack_vcpu(state)
     else:
         body = state.model_dump_json().encode()
     headers = {"ETag": state_etag(state), "Cache-Control": "no-store", "Vary": "Accept"}
@@ -117,29 +116,11 @@ def parse_state(body: bytes, media_type: str, vcpu: int) -> VcpuState:
         ApiProblem: invalid-request, with every place that does not fit.
     """
     try:
-        state = VcpuState.model_validate_json(body) if media_type == JSON else _from_msgpack(body)
-    except ValidationError as error:
-        raise ApiProblem(
-            "invalid-request", "the state does not fit the schema", errors=listed(error.errors())
-        ) from error
+        state = vcpu_from_json(body) if media_type == JSON else unpack_vcpu(body)
     except SchemaError as error:
-        found = [{"where": p.where, "message": p.message, "kind": "section"} for p in error.problems]
-        raise ApiProblem("invalid-request", "the state does not fit the schema", errors=found[:100]) from error
+        found = [{"where": p.where[:256], "message": p.message, "kind": "state"} for p in error.problems]
+        detail = f"the state cannot be read: {error.problems[0]}" if isinstance(error, DecodeError) else UNFIT
+        raise ApiProblem("invalid-request", detail[:300], errors=found[:MAX_LISTED_ERRORS]) from error
     if state.index != vcpu:
         raise ApiProblem("invalid-request", f"the state is of vCPU {state.index}, the path names vCPU {vcpu}")
     return state
-
-
-def _from_msgpack(body: bytes) -> VcpuState:
-    document = unpack(body)
-    if not isinstance(document, dict) or set(document) != {"schema_version", "index", "sections"}:
-        raise ApiProblem("invalid-request", "the map must have schema_version, index and sections, nothing else")
-    index, sections = document["index"], document["sections"]
-    if document["schema_version"] not in SUPPORTED_SCHEMA_VERSIONS:
-        spoken = " or ".join(map(str, SUPPORTED_SCHEMA_VERSIONS))
-        raise ApiProblem("invalid-request", f"schema_version must be {spoken}")
-    if not isinstance(index, int) or isinstance(index, bool):
-        raise ApiProblem("invalid-request", "index must be an integer")
-    if not isinstance(sections, dict) or not all(isinstance(raw, bytes) for raw in sections.values()):
-        raise ApiProblem("invalid-request", "sections must map names to binary values")
-    return VcpuState.from_sections(sections, index=index)
