@@ -115,8 +115,12 @@ def _unfit(place: Place, text: str, wanted: str) -> FieldError:
 
 
 def _full(state: VcpuState | MachineState, parts: Parts) -> Parts:
-    """Return a path without the index that a vCPU by itself may be called by."""
-    return parts[2:] if isinstance(state, VcpuState) and parts[0] == "vcpus" else parts
+    """Return a path in one spelling: without the index of a vCPU by itself, MSRs by number."""
+    if isinstance(state, VcpuState) and parts[0] == "vcpus":
+        parts = parts[2:]
+    at = parts.index("msrs") + 1 if "msrs" in parts else len(parts)
+    number = _msr(parts[at]) if at < len(parts) else None
+    return parts if number is None else (*parts[:at], number, *parts[at + 1 :])
 
 
 class FlagRow(NamedTuple):
@@ -191,7 +195,7 @@ def _consequences(state: Any, prefix: Parts, inner: Parts) -> Iterator[tuple[Par
     elif inner[0] == "msrs" and len(inner) > 1:
         for register, number in MSR_COPIES:
             value = locate(state, (*prefix, *inner[:2])).value
-            if value is not None and number == _number(inner[1]):
+            if value is not None and number == inner[1]:
                 yield (*prefix, "sregs", *register), value, "the MSR shows the register"
 
 
@@ -199,7 +203,7 @@ _WORDS = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
 """Fields of SpecialRegisters that are one number; the others are structs."""
 
 
-def _number(part: str | int) -> int | None:
+def _msr(part: str | int) -> int | None:
     """Return the MSR that a part below `msrs` names, None for the struct's own fields."""
     if isinstance(part, int):
         return part

@@ -12,9 +12,12 @@ from functools import lru_cache
 
 from pydantic import BaseModel
 
+from .memory import MemorySlot
 from .names.bits import REGISTERS, BitField, RegisterBits
 from .names.mp_states import MP_STATES
+from .shadow import KVM_STATE_NESTED_SMM_MOV_SS_BLOCKING, KVM_STATE_NESTED_SMM_STI_BLOCKING, SHADOW_WORDS
 from .uapi.clock import ClockFlags, KvmClockData
+from .uapi.cpuid2 import CpuidFlags, KvmCpuidEntry2
 from .uapi.memory_slots import KvmUserspaceMemoryRegion, MemoryRegionFlags
 from .uapi.mp_state import KvmMpState
 from .uapi.nested_state import (
@@ -29,7 +32,7 @@ from .uapi.pit2 import KvmPitState2, PitFlags
 from .uapi.vcpu_events import InterruptShadow, KvmVcpuEvents, VcpuEventFlags
 from .uapi.xcrs import KvmXcr
 
-__all__ = ["FLAG_FIELDS", "SHADOW_WORDS", "VALUE_WORDS", "bits_of", "words_of"]
+__all__ = ["FLAG_FIELDS", "VALUE_WORDS", "bits_of", "words_of"]
 
 Field = tuple[type[BaseModel], str]
 
@@ -41,14 +44,21 @@ FLAG_FIELDS: Mapping[Field, tuple[type[IntFlag], str]] = {
     (KvmVmxNestedStateSmm, "flags"): (NestedSmmFlags, "KVM_STATE_NESTED_SMM_"),
     (KvmVmxNestedStateHdr, "flags"): (NestedVmxFlags, "KVM_STATE_VMX_"),
     (KvmUserspaceMemoryRegion, "flags"): (MemoryRegionFlags, "KVM_MEM_"),
+    (MemorySlot, "flags"): (MemoryRegionFlags, "KVM_MEM_"),
+    (KvmCpuidEntry2, "flags"): (CpuidFlags, "KVM_CPUID_FLAG_"),
 }
 """Flag words of the kernel: their flags, and the prefix that all names of the word share and that is left out."""
 
 REGISTER_FIELDS: Mapping[Field, str] = {(KvmXcr, "value"): "xcr0"}
 """Fields that hold a register of another name: its key in REGISTERS."""
 
-SHADOW_WORDS: Mapping[int, str] = {0: "none", 1: "mov_ss", 2: "sti", 3: "both"}
-"""Words for an interrupt shadow, a set of `ShadowMask`."""
+OWN_BITS: Mapping[Field, tuple[tuple[str, int], ...]] = {
+    (KvmVmxNestedStateSmm, "flags"): (
+        ("STI_BLOCKING", KVM_STATE_NESTED_SMM_STI_BLOCKING),
+        ("MOV_SS_BLOCKING", KVM_STATE_NESTED_SMM_MOV_SS_BLOCKING),
+    ),
+}
+"""Bits of the kernel's flag words that a carrier of ours uses (`schemas.shadow`)."""
 
 VALUE_WORDS: Mapping[Field, Mapping[int, str]] = {
     (InterruptShadow, "current"): SHADOW_WORDS,
@@ -67,11 +77,9 @@ def bits_of(owner: type[BaseModel], field: str) -> RegisterBits | None:
     if row is None:
         return REGISTERS.get(REGISTER_FIELDS.get((owner, field), field))
     flags, prefix = row
-    fields = tuple(
-        BitField(str(flag.name).removeprefix(prefix), flag.value.bit_length() - 1, text=str(flag.name))
-        for flag in flags
-    )
-    return RegisterBits(f"{owner.__name__}.{field}", 32, fields, flags.__doc__ or "")
+    named = [(str(flag.name).removeprefix(prefix), flag.value) for flag in flags]
+    fields = (BitField(name, mask.bit_length() - 1) for name, mask in (*named, *OWN_BITS.get((owner, field), ())))
+    return RegisterBits(f"{owner.__name__}.{field}", 32, tuple(fields), flags.__doc__ or "")
 
 
 def words_of(owner: type[BaseModel] | None, field: str) -> Mapping[int, str]:

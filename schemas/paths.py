@@ -32,7 +32,7 @@ __all__ = ["MAX_PATH_CHARS", "Parts", "Place", "format_path", "get", "locate", "
 MAX_PATH_CHARS = 256
 """The deepest path has some 60; the bound is for paths that come over a network."""
 
-_WORD = re.compile(r"(?:^|\.)(\w+)|\[(\w+)\]", re.ASCII)
+_WORD = re.compile(r"(?:^|(?!^)\.)(\w+)|\[(\w+)\]", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+", re.ASCII)
 
 

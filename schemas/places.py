@@ -69,7 +69,7 @@ def element_place(place: Place, parts: Parts, at: int) -> Place:
     def replace(new: Any) -> Any:
         return place.replace(_with_element(holder, index, new))
 
-    return Place(parts, holder[index], replace)
+    return Place(parts, holder[index], replace, place.register)
 
 
 def _with_element(holder: Any, index: int, new: Any) -> Any:

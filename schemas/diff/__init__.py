@@ -17,7 +17,7 @@ from ..state import MachineState, VcpuState, VmState
 from ..uapi import VCPU_SECTIONS, VM_SECTIONS
 from . import lapic, sections, xsave
 from .change import Change, ChangeKind, Found
-from .compare import compare, compare_bytes, compare_fields
+from .compare import compare, compare_bytes, compare_fields, compare_scalars
 from .ignore import CLASS_NAMES, CLASSES, Ignore
 from .patch import json_patch
 
@@ -153,4 +153,4 @@ def _slot_fields(found: Found, parts: Parts, old: MemorySlot, new: MemorySlot) -
     for field in MemorySlot.model_fields:
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
-            found.say((*parts, field), f"{before:#x} -> {after:#x}", hex(before), hex(after))
+            compare_scalars(found, (*parts, field), before, after, MemorySlot, field, 8)

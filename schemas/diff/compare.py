@@ -67,8 +67,7 @@ def compare_tuples(found: Found, parts: Parts, old: Any, new: Any, owner: type[B
         if isinstance(before, CStruct):
             compare(found, (*parts, n), before, after)
         else:
-            size = element_size(owner, field)
-            found.say((*parts, n), f"{before:#x} -> {after:#x}", json_form(before, size), json_form(after, size))
+            compare_scalars(found, (*parts, n), before, after, owner, field, element_size(owner, field))
     shared = min(len(old), len(new))
     for n, gone in enumerate(old[shared:], shared):
         found.removed((*parts, n), f"removed {_short(gone)}", _json(gone))
