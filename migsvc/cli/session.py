@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -78,15 +77,24 @@ def read_token(path: Path | None) -> str | None:
 
 
 def read_json(source: Path) -> Any:
-    """Return the JSON document of a file, or of standard input for `-`.
+    """Return the JSON document of a file, or of standard input for `-`, read strictly and in bounded memory.
 
     Raises:
-        CliError: there is no such file, or it is not JSON.
+        CliError: there is no such file, or it is no JSON that we read.
     """
+    from schemas.codec.documents import MACHINE_TEXT_BOUNDS
+    from schemas.codec.text import loads
+    from schemas.errors import DecodeError
+
+    bounds = MACHINE_TEXT_BOUNDS._replace(max_names=1024)
     try:
-        text = typer.get_text_stream("stdin").read() if str(source) == "-" else source.read_text(encoding="utf-8")
-        return json.loads(text)
-    except (OSError, ValueError) as error:
+        if str(source) == "-":
+            raw: str | bytes = typer.get_text_stream("stdin").read(bounds.max_bytes + 1)
+        else:
+            with source.open("rb") as file:
+                raw = file.read(bounds.max_bytes + 1)
+        return loads(raw, bounds)
+    except (OSError, UnicodeDecodeError, DecodeError) as error:
         raise CliError(f"{source}: {error}", ExitCode.USAGE, hint="a JSON document is needed") from error
 
 
