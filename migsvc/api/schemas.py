@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from migsvc import schema_exports
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.errors import ApiProblem
+from migsvc.api.params import IdempotencyKey, get_services
 from migsvc.service.records import Record
 from schemas.evolution import EvolutionError, EvolutionReport, SchemaExport, compare, export_of
 
-router = APIRouter(prefix="/v1/schemas", tags=["schemas"])
+router = APIRouter(prefix="/v1/schemas", tags=["schemas"], dependencies=[Depends(get_services)])
 
 VersionRef = Annotated[
     str,
@@ -73,7 +74,7 @@ class SchemaSummary(BaseModel):
     name: str = Field(description="last part of its path")
     schema_version: int
     digest: str = Field(description="of the export's canonical JSON")
-    released: bool = Field(description="kept unchanged; the other one is what this program does")
+    released: bool = Field(description="it never changes again")
 
 
 class SchemaCheckRequest(Record):
@@ -90,21 +91,21 @@ class SchemaCheckRequest(Record):
     "",
     operation_id="listSchemas",
     summary="List the schema versions whose layout is known here",
-    responses={**example(200, [SUMMARY_EXAMPLE]), **errors_of()},
+    responses={**example(200, [SUMMARY_EXAMPLE]), **errors_of("not-ready")},
 )
 async def list_schemas() -> list[SchemaSummary]:
-    """Return released versions, ascending, then the present one."""
+    """Return the versions whose exports are kept, ascending, then what this program does."""
     return await asyncio.to_thread(_summaries)
 
 
 def _summaries() -> list[SchemaSummary]:
     exports = [(str(number), schema_exports.kept(number)) for number in schema_exports.kept_versions()]
     present = schema_exports.present()
-    released = [_summary(name, found, released=True) for name, found in exports]
-    return [*released, _summary(schema_exports.PRESENT, present, released=False)]
+    return [_summary(name, found) for name, found in (*exports, (schema_exports.PRESENT, present))]
 
 
-def _summary(name: str, found: SchemaExport, *, released: bool) -> SchemaSummary:
+def _summary(name: str, found: SchemaExport) -> SchemaSummary:
+    released = name != schema_exports.PRESENT and found.schema_version in schema_exports.RELEASED
     return SchemaSummary(name=name, schema_version=found.schema_version, digest=found.digest, released=released)
 
 
@@ -114,7 +115,7 @@ def _summary(name: str, found: SchemaExport, *, released: bool) -> SchemaSummary
     summary="Show the whole layout of a schema version",
     response_model=SchemaExport,
     response_model_exclude_defaults=True,
-    responses={**example(200, EXPORT_EXAMPLE), **errors_of("not-found", "invalid-request")},
+    responses={**example(200, EXPORT_EXAMPLE), **errors_of("not-found", "invalid-request", "not-ready")},
 )
 async def get_schema(version: VersionRef) -> SchemaExport:
     """Return structs, offsets, sections, records, named numbers, flags, rules and orders, with a digest."""
@@ -127,7 +128,10 @@ async def get_schema(version: VersionRef) -> SchemaExport:
     summary="Say what a change from one schema version to another breaks",
     responses={
         **example(200, REPORT_EXAMPLE),
-        **errors_of("not-found", "body-too-large", "invalid-request", "bad-request"),
+        **errors_of(
+            *("not-found", "body-too-large", "invalid-request", "bad-request", "idempotency-key-reused"),
+            *("request-in-progress", "not-ready"),
+        ),
     },
 )
 async def check_schemas(
@@ -135,6 +139,7 @@ async def check_schemas(
         SchemaCheckRequest,
         Body(openapi_examples=body_examples(released_against_present={"old": "1", "new": "present", "strict": False})),
     ],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001 - the Idempotency middleware acts on it
 ) -> EvolutionReport:
     """Compare two exports by meaning: each change is compatible, forward-only, backward-only or breaking."""
     return await asyncio.to_thread(_check, request)

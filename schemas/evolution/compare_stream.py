@@ -78,6 +78,10 @@ def message_differences(old: SchemaExport, new: SchemaExport) -> Differences:
     """Yield how the messages of a migration differ; nothing if one of the exports does not know any."""
     if not old.messages or not new.messages:
         return
+    if old.protocol_versions != new.protocol_versions:
+        common = set(old.protocol_versions) & set(new.protocol_versions)
+        kind = "protocol-versions-changed" if common else "protocol-versions-apart"
+        yield differs(kind, "protocol_versions", list(old.protocol_versions), list(new.protocol_versions))
     for name, message in gone(old.messages, new.messages).items():
         yield differs("message-removed", f"messages.{name}", message.type, "none")
     for name, message in gone(new.messages, old.messages).items():

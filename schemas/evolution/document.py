@@ -205,6 +205,7 @@ class SchemaExport(Model):
     documents: dict[Name, dict[str, Member]] = Field(default_factory=dict)
     versions: VersionsExport
     stream: StreamExport | None = None
+    protocol_versions: tuple[Count, ...] = ()
     messages: dict[Name, MessageExport] = Field(default_factory=dict)
     declared: Annotated[tuple[Declaration, ...], Field(max_length=MAX_DECLARATIONS)] = ()
 

@@ -35,11 +35,15 @@ DOCUMENTS = (HostProfile, MachineSummary, MachineState)
 
 
 def build_export(
-    *, stream: StreamExport | None = None, messages: Mapping[str, MessageExport] | None = None
+    *,
+    stream: StreamExport | None = None,
+    protocol_versions: tuple[int, ...] = (),
+    messages: Mapping[str, MessageExport] | None = None,
 ) -> SchemaExport:
     """Return the export of the present schemas, with its digest.
 
-    `stream` and `messages`: the record table and the messages of a migration, which the schemas do not know.
+    `stream`, `protocol_versions` and `messages`: the record table and the conversation of a migration, which the
+    schemas do not know.
     """
     models = structs()
     names = frozenset(model.__name__ for model in models)
@@ -58,6 +62,7 @@ def build_export(
         documents={model.__name__: _document(model, names | packed.keys()) for model in DOCUMENTS},
         versions=VersionsExport(written=SCHEMA_VERSION, read=SUPPORTED_SCHEMA_VERSIONS),
         stream=stream,
+        protocol_versions=protocol_versions,
         messages=dict(messages or {}),
         declared=tuple(row for row in DECLARATIONS if row.version <= SCHEMA_VERSION),
     ).sealed()

@@ -252,6 +252,8 @@ _STREAM: tuple[Kind, ...] = (
     Kind("EVO-655", "message-field-removed", "a message has exactly its fields: OLD refuses it", conversation=_X),
     Kind("EVO-656", "message-field-type-changed", "each refuses or misreads the other's", conversation=_X),
     Kind("EVO-657", "message-sender-changed", "each refuses it from the other side", conversation=_X),
+    Kind("EVO-658", "protocol-versions-changed", "a migration needs one version in common, and there is one"),
+    Kind("EVO-659", "protocol-versions-apart", "a migration needs one version in common", conversation=_X),
 )  # fmt: skip
 
 _DOCUMENTS: tuple[Kind, ...] = (

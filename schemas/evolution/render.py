@@ -22,7 +22,7 @@ def text(report: EvolutionReport, *, everything: bool = False) -> str:
 
 
 def _lines(report: EvolutionReport, everything: bool) -> Iterator[str]:
-    yield f"{report.verdict}: {MEANING[report.verdict]}"
+    yield f"{report.verdict}: {_verdict(report)}"
     for name, side in (("OLD", report.old), ("NEW", report.new)):
         yield f"  {name}: schema version {side.schema_version}, {side.digest}"
     for change in report.changes:
@@ -30,6 +30,11 @@ def _lines(report: EvolutionReport, everything: bool) -> Iterator[str]:
             yield f"  - {_line(change)}"
     yield "  " + ", ".join(f"{count} {name}" for name, count in report.counts.items())
     yield from (f"  {note}" for note in notes(report))
+
+
+def _verdict(report: EvolutionReport) -> str:
+    apart = not report.strict and any(change.declared for change in report.changes)
+    return MEANING[report.verdict] + (", declared changes apart" if apart else "")
 
 
 def _line(change: Change) -> str:
@@ -56,7 +61,7 @@ def notes(report: EvolutionReport) -> list[str]:
 def markdown(report: EvolutionReport, *, everything: bool = False) -> str:
     """Return the report as Markdown: the verdict, a table of changes, notes."""
     lines = [
-        f"**{report.verdict}**: {MEANING[report.verdict]}",
+        f"**{report.verdict}**: {_verdict(report)}",
         "",
         f"Schema version {report.old.schema_version} (`{report.old.digest}`) to "
         f"{report.new.schema_version} (`{report.new.digest}`).",

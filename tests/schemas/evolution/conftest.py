@@ -114,6 +114,7 @@ BASE = {
         "flags": {"SNAPSHOT": 1},
         "records": {"CONFIG": record(1), "HINT": record(0x80000002, optional=True)},
     },
+    "protocol_versions": [1],
     "messages": {"Hello": {"type": 1, "sender": "dialer", "fields": {"host": "str"}}},
 }
 

@@ -153,6 +153,8 @@ CHANGES = {
     "message-field-removed": ([("messages/Hello/fields/host", GONE)], ()),
     "message-field-type-changed": ([("messages/Hello/fields/host", "int")], ()),
     "message-sender-changed": ([("messages/Hello/sender", "listener")], ()),
+    "protocol-versions-changed": ([("protocol_versions", [1, 2])], ()),
+    "protocol-versions-apart": ([("protocol_versions", [2])], ()),
     "member-added": ([(f"{PROFILE}/$.more", {"required": False, "form": {}})], ()),
     "demanded-member-added": ([(f"{PROFILE}/$.more", {"required": True, "form": {}})], ()),
     "member-removed": ([(f"{PROFILE}/$.note", GONE)], ()),

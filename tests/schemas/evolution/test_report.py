@@ -104,6 +104,7 @@ def test_text_says_what_was_declared_and_whether_it_counts(base):
     new = edited(*NEXT, FORWARD, declared("optional-section-added", "sections.more"))
     assert "[declared: down() leaves it out]" in render.text(compare(base, new))
     assert "not counted in the verdict" in render.text(compare(base, new))
+    assert "compatible: OLD and NEW read each other, declared changes apart" in render.text(compare(base, new))
     assert "counted all the same" in render.text(compare(base, new, strict=True))
 
 
