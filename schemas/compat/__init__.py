@@ -1,37 +1,40 @@
-"""Whether a host can hold a machine: asked before anything moves, answered with a reason per field."""
+"""Whether a host can hold a machine: asked before anything moves, answered with a reason per field.
+
+report = check_compat(state, profile)          # or a MachineSummary, a VcpuState, another HostProfile
+baseline([profile, …])                         # the largest set of features that all can hold
+matrix([profile, …])                           # every pair
+"""
 
 from __future__ import annotations
 
-from ..errors import Finding
-from ..state import MachineState
-from .profile import HostProfile, MachineSummary, VcpuSummary
-from .report import CompatReport, Verdict
-from .rules import COMPAT_RULES, CompatRule
+from .baseline import Baseline, GivesUp, baseline
+from .check import Subject, check_compat, summary_of
+from .matrix import Cell, Matrix, matrix
+from .profile import HostProfile, LapicSupport, MemorySupport, NestedSupport
+from .report import CompatFinding, CompatReport, Verdict
+from .row import CompatRule
+from .rules import COMPAT_RULES
+from .summary import MachineSummary, VcpuSummary
 
 __all__ = [
     "COMPAT_RULES",
+    "Baseline",
+    "Cell",
+    "CompatFinding",
     "CompatReport",
     "CompatRule",
+    "GivesUp",
     "HostProfile",
+    "LapicSupport",
     "MachineSummary",
+    "Matrix",
+    "MemorySupport",
+    "NestedSupport",
+    "Subject",
     "VcpuSummary",
     "Verdict",
+    "baseline",
     "check_compat",
+    "matrix",
+    "summary_of",
 ]
-
-
-def check_compat(state: MachineState | MachineSummary, host: HostProfile) -> CompatReport:
-    """Return whether the host can hold the machine: the worst verdict and all findings."""
-    machine = MachineSummary.of(state) if isinstance(state, MachineState) else state
-    return CompatReport.of(
-        Finding(
-            rule=rule.id,
-            severity=severity or rule.severity,
-            where=where,
-            message=f"{rule.text}: {message}",
-            hint=rule.hint,
-            source=rule.source,
-        )
-        for rule in COMPAT_RULES
-        for where, message, severity in rule.check(machine, host)
-    )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import Finding, Severity
+
+MAX_FINDINGS = 512
+"""A report lists no more: a hostile summary could break every rule on every vCPU."""
 
 
 class Verdict(StrEnum):
@@ -22,26 +26,48 @@ class Verdict(StrEnum):
     IMPOSSIBLE = "impossible"
     """The host cannot hold it."""
 
+    @property
+    def rank(self) -> int:
+        """Return how bad it is, 0 for `exact`."""
+        return list(Verdict).index(self)
 
-_OF_SEVERITY = {
+
+VERDICTS = {
     Severity.NOTE: Verdict.TRANSLATED,
     Severity.WARNING: Verdict.LOSSY,
     Severity.ERROR: Verdict.IMPOSSIBLE,
 }
+"""What a finding of each severity makes of the verdict."""
+
+
+class CompatFinding(Finding):
+    """A finding with both sides of the comparison as text, and what follows from it."""
+
+    guest: str = ""
+    """What the machine has, or would need."""
+    host: str = ""
+    """What the host has."""
+    why: str = ""
+    """What would happen to the guest."""
 
 
 class CompatReport(BaseModel):
-    """The verdict and all findings: error = impossible, warning = lossy, note = translated."""
+    """The verdict and the findings, the worst first: error = impossible, warning = lossy, note = translated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     verdict: Verdict
-    findings: tuple[Finding, ...]
+    findings: tuple[CompatFinding, ...]
+    omitted: int = 0
+    """Findings beyond the first 512; they count in the verdict."""
 
     @classmethod
-    def of(cls, findings: Iterable[Finding]) -> CompatReport:
+    def of(cls, findings: Iterable[CompatFinding]) -> CompatReport:
         """Return the report on these findings."""
-        listed = tuple(findings)
-        order = list(Verdict)
-        worst = max((_OF_SEVERITY[finding.severity] for finding in listed), key=order.index, default=Verdict.EXACT)
-        return cls(verdict=worst, findings=listed)
+        source = iter(findings)
+        listed = list(islice(source, MAX_FINDINGS))
+        worst, omitted = max((VERDICTS[f.severity].rank for f in listed), default=0), 0
+        for finding in source:
+            worst, omitted = max(worst, VERDICTS[finding.severity].rank), omitted + 1
+        listed.sort(key=lambda finding: -VERDICTS[finding.severity].rank)
+        return cls(verdict=list(Verdict)[worst], findings=tuple(listed), omitted=omitted)

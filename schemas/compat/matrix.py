@@ -1,0 +1,60 @@
+"""matrix: every pair of a fleet's hosts, from where machines could move to where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from .baseline import check_count
+from .check import check_compat, summary_of
+from .profile import HostProfile
+from .report import Verdict
+
+
+class Cell(BaseModel):
+    """One pair: what becomes of a machine that uses all of the source, on the target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str
+    target: str
+    verdict: Verdict
+    rules: dict[str, int]
+    """Findings by rule id."""
+
+
+class Matrix(BaseModel):
+    """All pairs, row by row: the source's name, then the targets in the order of `hosts`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hosts: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the worst verdict of any pair."""
+        return max((cell.verdict for row in self.cells for cell in row), key=lambda verdict: verdict.rank)
+
+
+def matrix(profiles: Sequence[HostProfile]) -> Matrix:
+    """Return the verdict of every pair, each host with itself included.
+
+    Raises:
+        FieldError: there are no profiles, or more than 256.
+    """
+    check_count(profiles)
+    rows = []
+    for source in profiles:
+        machine = summary_of(source)
+        row = []
+        for target in profiles:
+            report = check_compat(machine, target)
+            rules = Counter(finding.rule for finding in report.findings)
+            row.append(
+                Cell(source=source.name, target=target.name, verdict=report.verdict, rules=dict(sorted(rules.items())))
+            )
+        rows.append(tuple(row))
+    return Matrix(hosts=tuple(profile.name for profile in profiles), cells=tuple(rows))
