@@ -11,11 +11,11 @@ import json
 import platform
 import sys
 
-from benchmarks import emulator_speed, migration, state_codec
+from benchmarks import emulator_speed, migration, state
 
 BENCHMARKS = {
     "emulator": emulator_speed.measure,
-    "state": state_codec.measure,
+    "state": state.measure,
     "migration": migration.measure,
 }
 """Name on the command line -> function that returns rows (what, value, unit, note)."""
