@@ -1,17 +1,20 @@
-"""Rules on kvm_vcpu_events: INV-001 to INV-030."""
+"""Rules on exceptions, interrupts and NMIs in kvm_vcpu_events: INV-001, INV-012 to INV-030; the others are in `smm`."""
 
 from __future__ import annotations
 
 from ..errors import Severity
-from ..state import VcpuState
-from ..uapi.mp_state import MpState
-from ..uapi.vcpu_events import SHADOW_MASKS, VcpuEventFlags
-from .row import Details, Invariant
+from ..uapi.vcpu_events import VcpuEventFlags
+from .facts import VcpuFacts
+from .row import INTEL, Details, Invariant
 
 NMI_VECTOR = 2
 LAST_EXCEPTION_VECTOR = 31
 DB_VECTOR, PF_VECTOR = 1, 14
+SOFT_VECTORS = (3, 4)
 MAX_PENDING_NMIS = 2
+VMX_ERROR_CODE_BITS = 16
+DB_PAYLOAD_KNOWN = 0x1_F80F
+"""B0-B3, bus lock, the internal "enabled breakpoint" (12), BD, BS, BT, RTM. Source: Linux 6.12 asm/kvm_host.h DR6_*."""
 
 ERROR_CODE_VECTORS = frozenset({8, 10, 11, 12, 13, 14, 17, 21, 29, 30})
 """#DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. Source: SDM vol. 3A table 7-1; APM vol. 2 8.2."""
@@ -20,98 +23,69 @@ _FLAG = VcpuEventFlags
 _ALL_FLAGS = sum(VcpuEventFlags)
 
 
-def _flags(v: VcpuState) -> Details:
+def _flags(v: VcpuFacts) -> Details:
     if unknown := v.events.flags & ~_ALL_FLAGS:
         yield f"flags {v.events.flags:#x}: unknown {unknown:#x}"
 
 
-def _smm_shadow_flag(v: VcpuState) -> Details:
-    shadow = v.events.interrupt.shadow
-    if shadow.smm and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SMM_SHADOW):
-        yield f"shadow {shadow.to_byte():#04x}, flags {v.events.flags:#x}"
+def _wide_error_code(v: VcpuFacts) -> Details:
+    exception = v.events.exception
+    held = exception.has_error_code and (exception.injected or exception.pending)
+    if held and exception.error_code >> VMX_ERROR_CODE_BITS:
+        yield f"nr {exception.nr}, error_code {exception.error_code:#x}"
 
 
-def _smm_shadow_needs_smm_flag(v: VcpuState) -> Details:
-    if v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SMM_SHADOW) and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SMM):
-        yield f"flags {v.events.flags:#x}"
+def _db_payload(v: VcpuFacts) -> Details:
+    events = v.events
+    held = events.exception_has_payload and events.exception.pending and events.exception.nr == DB_VECTOR
+    if held and events.exception_payload & ~DB_PAYLOAD_KNOWN:
+        yield f"payload {events.exception_payload:#x}"
 
 
-def _smm_shadow_outside(v: VcpuState) -> Details:
-    shadow = v.events.interrupt.shadow
-    if shadow.smm and not v.events.smi.smm:
-        yield f"shadow {shadow.to_byte():#04x}, smi.smm 0"
+def _soft_exception(v: VcpuFacts) -> Details:
+    exception = v.events.exception
+    if exception.nr in SOFT_VECTORS and (exception.injected or exception.pending):
+        yield f"nr {exception.nr}"
 
 
-def _smm_shadow_masks(v: VcpuState) -> Details:
-    shadow = v.events.interrupt.shadow
-    if shadow.smm & ~SHADOW_MASKS:
-        yield f"shadow {shadow.to_byte():#04x}"
+def _second_nmi(v: VcpuFacts) -> Details:
+    nmi = v.events.nmi
+    if nmi.pending == MAX_PENDING_NMIS and (nmi.masked or nmi.injected):
+        yield f"nmi.pending {nmi.pending}, masked {nmi.masked}, injected {nmi.injected}"
 
 
-def _shadow_masks(v: VcpuState) -> Details:
-    shadow = v.events.interrupt.shadow
-    if shadow.current & ~SHADOW_MASKS:
-        yield f"shadow {shadow.to_byte():#04x}"
-
-
-def _shadow_flag(v: VcpuState) -> Details:
-    shadow = v.events.interrupt.shadow
-    if shadow.current and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SHADOW):
-        yield f"shadow {shadow.to_byte():#04x}, flags {v.events.flags:#x}"
-
-
-def _smm_flag(v: VcpuState) -> Details:
-    if any(v.events.smi.pack()) and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SMM):
-        yield f"smi {v.events.smi.pack().hex()}, flags {v.events.flags:#x}"
-
-
-def _inside_nmi(v: VcpuState) -> Details:
-    if v.events.smi.smm_inside_nmi and not v.events.smi.smm:
-        yield "smm_inside_nmi 1, smm 0"
-
-
-def _smm_nmi_open(v: VcpuState) -> Details:
-    if v.events.smi.smm and not v.events.nmi.masked:
-        yield "smm 1, nmi.masked 0"
-
-
-def _smi_and_init(v: VcpuState) -> Details:
-    if v.mp_state.mp_state == MpState.KVM_MP_STATE_INIT_RECEIVED and (v.events.smi.smm or v.events.smi.pending):
-        yield f"smm {v.events.smi.smm}, smi.pending {v.events.smi.pending}, mp_state INIT_RECEIVED"
-
-
-def _vector(v: VcpuState) -> Details:
+def _vector(v: VcpuFacts) -> Details:
     exception = v.events.exception
     illegal = exception.nr == NMI_VECTOR or exception.nr > LAST_EXCEPTION_VECTOR
     if illegal and (exception.injected or exception.pending):
         yield f"nr {exception.nr}"
 
 
-def _pending_and_injected(v: VcpuState) -> Details:
+def _pending_and_injected(v: VcpuFacts) -> Details:
     exception = v.events.exception
     if exception.pending and exception.injected and v.events.has(_FLAG.KVM_VCPUEVENT_VALID_PAYLOAD):
         yield f"pending {exception.pending}, injected {exception.injected}, nr {exception.nr}"
 
 
-def _pending_flag(v: VcpuState) -> Details:
+def _pending_flag(v: VcpuFacts) -> Details:
     exception = v.events.exception
     if exception.pending and not exception.injected and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_PAYLOAD):
         yield f"nr {exception.nr}, flags {v.events.flags:#x}"
 
 
-def _payload_alone(v: VcpuState) -> Details:
+def _payload_alone(v: VcpuFacts) -> Details:
     counts = v.events.exception.pending and v.events.has(_FLAG.KVM_VCPUEVENT_VALID_PAYLOAD)
     if v.events.exception_has_payload and not counts:
         yield f"payload {v.events.exception_payload:#x}"
 
 
-def _payload_vector(v: VcpuState) -> Details:
+def _payload_vector(v: VcpuFacts) -> Details:
     exception = v.events.exception
     if v.events.exception_has_payload and exception.pending and exception.nr not in (DB_VECTOR, PF_VECTOR):
         yield f"nr {exception.nr}, payload {v.events.exception_payload:#x}"
 
 
-def _error_code(v: VcpuState) -> Details:
+def _error_code(v: VcpuFacts) -> Details:
     exception = v.events.exception
     if not (exception.injected or exception.pending) or exception.nr > LAST_EXCEPTION_VECTOR:
         return
@@ -123,7 +97,7 @@ def _error_code(v: VcpuState) -> Details:
         yield f"nr {exception.nr} has one, has_error_code 0"
 
 
-def _several_injected(v: VcpuState) -> Details:
+def _several_injected(v: VcpuFacts) -> Details:
     events = v.events
     # Without VALID_PAYLOAD `injected` may stand for a pending exception, which coexists with an injected interrupt.
     exception = events.exception.injected and events.has(_FLAG.KVM_VCPUEVENT_VALID_PAYLOAD)
@@ -133,32 +107,32 @@ def _several_injected(v: VcpuState) -> Details:
         yield " and ".join(held)
 
 
-def _soft(v: VcpuState) -> Details:
+def _soft(v: VcpuFacts) -> Details:
     if v.events.interrupt.soft:
         yield f"soft {v.events.interrupt.soft}, nr {v.events.interrupt.nr}"
 
 
-def _nmi_count(v: VcpuState) -> Details:
+def _nmi_count(v: VcpuFacts) -> Details:
     if v.events.nmi.pending > MAX_PENDING_NMIS:
         yield f"nmi.pending {v.events.nmi.pending}"
 
 
-def _nmi_flag(v: VcpuState) -> Details:
+def _nmi_flag(v: VcpuFacts) -> Details:
     if v.events.nmi.pending and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_NMI_PENDING):
         yield f"nmi.pending {v.events.nmi.pending}, flags {v.events.flags:#x}"
 
 
-def _triple_fault_flag(v: VcpuState) -> Details:
+def _triple_fault_flag(v: VcpuFacts) -> Details:
     if v.events.triple_fault.pending and not v.events.has(_FLAG.KVM_VCPUEVENT_VALID_TRIPLE_FAULT):
         yield f"flags {v.events.flags:#x}"
 
 
-def _sipi_vector(v: VcpuState) -> Details:
+def _sipi_vector(v: VcpuFacts) -> Details:
     if v.events.sipi_vector > 0xFF and v.events.has(_FLAG.KVM_VCPUEVENT_VALID_SIPI_VECTOR):
         yield f"sipi_vector {v.events.sipi_vector:#x}"
 
 
-def _booleans(v: VcpuState) -> Details:
+def _booleans(v: VcpuFacts) -> Details:
     e = v.events
     for name, value in (
         ("exception.injected", e.exception.injected),
@@ -179,7 +153,7 @@ def _booleans(v: VcpuState) -> Details:
             yield f"{name} {value}"
 
 
-def _bitmap(v: VcpuState) -> Details:
+def _bitmap(v: VcpuFacts) -> Details:
     held = [
         64 * word + bit for word, bits in enumerate(v.sregs.interrupt_bitmap) for bit in range(64) if bits >> bit & 1
     ]
@@ -190,52 +164,10 @@ def _bitmap(v: VcpuState) -> Details:
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _SET = "Linux 6.12 x86.c kvm_vcpu_ioctl_x86_set_vcpu_events"
-_LIST = "kvm list 2022-06-07 and 2022-08-25; ours"
 
 EVENT_RULES: tuple[Invariant, ...] = (
     Invariant(
         "INV-001", _E, "events.flags", "only known flags", "clear the other bits", f"{_SET}: EINVAL", _flags
-    ),
-    Invariant(
-        "INV-002", _E, "events.interrupt.shadow", "bits 4-7 need VALID_SMM_SHADOW",
-        "set flag 0x40, or clear the upper nibble", _LIST, _smm_shadow_flag,
-    ),
-    Invariant(
-        "INV-003", _E, "events.flags", "VALID_SMM_SHADOW needs VALID_SMM", "set flag 0x08", _LIST,
-        _smm_shadow_needs_smm_flag,
-    ),
-    Invariant(
-        "INV-004", _E, "events.interrupt.shadow", "a shadow is put aside only in SMM",
-        "set smi.smm, or clear the upper nibble", _LIST, _smm_shadow_outside,
-    ),
-    Invariant(
-        "INV-005", _E, "events.interrupt.shadow", "the shadow put aside is a set of masks: 0x10, 0x20, 0x30",
-        "0x10 is MOV SS, 0x20 is STI", "Linux 6.12 KVM_X86_SHADOW_INT_*", _smm_shadow_masks,
-    ),
-    Invariant(
-        "INV-006", _E, "events.interrupt.shadow", "the current shadow is a set of masks: 1, 2, 3",
-        "1 is MOV SS, 2 is STI; SVM would take any nonzero byte as a shadow",
-        "Linux 6.12 svm_set_interrupt_shadow, vmx_set_interrupt_shadow", _shadow_masks,
-    ),
-    Invariant(
-        "INV-007", _W, "events.interrupt.shadow", "a shadow without VALID_SHADOW is not restored", "set flag 0x04",
-        f"{_SET} step 9", _shadow_flag,
-    ),
-    Invariant(
-        "INV-008", _E, "events.smi", "SMM state without VALID_SMM is not restored", "set flag 0x08",
-        f"{_SET} step 13", _smm_flag,
-    ),
-    Invariant(
-        "INV-009", _E, "events.smi.smm_inside_nmi", "smm_inside_nmi only in SMM", "clear it",
-        "Linux 6.12 kvm_smm_changed clears HF_SMM_INSIDE_NMI_MASK", _inside_nmi,
-    ),
-    Invariant(
-        "INV-010", _N, "events.nmi.masked", "in SMM with NMIs open: the handler has executed IRET", "nothing to do",
-        "Linux 6.12 smm.c enter_smm; SDM vol. 3C 33.8", _smm_nmi_open,
-    ),
-    Invariant(
-        "INV-011", _W, "events.smi", "SMM or a pending SMI with INIT_RECEIVED is refused before Linux 6.17",
-        "restore MP_STATE after the events, or on a newer kernel", "Linux 6.17 commit 0fe3e8d804fd", _smi_and_init,
     ),
     Invariant(
         "INV-012", _E, "events.exception.nr", "an exception has vector 0-31, not 2", "use nmi for vector 2",
@@ -293,5 +225,21 @@ EVENT_RULES: tuple[Invariant, ...] = (
         "INV-025", _W, "sregs.interrupt_bitmap", "the bitmap repeats the injected interrupt",
         "clear it: SREGS written after the events would inject it", "Linux 6.12 regs.c __set_sregs", _bitmap,
     ),
+    Invariant(
+        "INV-027", _W, "events.exception.error_code", "VMX injects 16 bits of an error code", "the upper half is lost",
+        "Linux 6.12 vmx.c vmx_inject_exception; SDM vol. 3C 27.2.1.3", _wide_error_code, host_vendor=INTEL,
+        host_severity=_W,
+    ),
+    Invariant(
+        "INV-028", _W, "events.exception_payload", "a #DB payload has bits of DR6 only", "clear the others",
+        "Linux 6.12 x86.c kvm_deliver_exception_payload: the others reach DR6", _db_payload,
+    ),
+    Invariant(
+        "INV-029", _W, "events.exception.nr", "#BP and #OF are not carried: their instruction is executed again",
+        "clear the exception; RIP stands before INT3 or INTO", "Linux 6.12 …_get_vcpu_events", _soft_exception,
+    ),
+    Invariant(
+        "INV-030", _W, "events.nmi.pending", "one NMI is latched while NMIs are masked or one is being injected",
+        "the second is dropped", "Linux 6.12 x86.c process_nmi", _second_nmi,
+    ),
 )  # fmt: skip
-"""The rules on events. INV-026 to INV-030 are free."""

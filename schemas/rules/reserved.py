@@ -1,46 +1,92 @@
-"""The rule on reserved bytes: INV-130."""
+"""The rules on reserved bytes: INV-130 of a vCPU, INV-199 of what vCPUs share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple, get_args
 
 from ..errors import Severity
 from ..layout import CStruct
-from ..state import VcpuState
-from ..uapi import VCPU_SECTIONS
-from .row import Details, Invariant
+from ..uapi import VCPU_SECTIONS, VM_SECTIONS
+from .facts import MachineFacts, VcpuFacts
+from .row import At, Details, Invariant
 
-_RESERVED = frozenset({"reserved", "pad", "pad0", "padding"})
-
-
-def _reserved(v: VcpuState) -> Details:
-    for name in VCPU_SECTIONS:
-        section = getattr(v, name)
-        if section is not None:
-            yield from _junk(section, name)
+_RESERVED = frozenset({
+    "reserved", "pad", "pad0", "pad1", "pad2", "padding", "vmx_rest", "svm_rest", "rest",
+})  # fmt: skip
 
 
-def _junk(value: CStruct, where: str) -> Iterator[str]:
-    for name, held in value.__dict__.items():
+class _Plan(NamedTuple):
+    """Where a struct has reserved bytes: fields that are reserved, fields and arrays of structs that have some."""
+
+    reserved: tuple[str, ...]
+    structs: tuple[str, ...]
+    arrays: tuple[str, ...]
+
+
+@cache
+def _plan(model: type[CStruct]) -> _Plan:
+    reserved: list[str] = []
+    structs: list[str] = []
+    arrays: list[str] = []
+    for name, field in model.model_fields.items():
         if name in _RESERVED:
-            if any(held) if isinstance(held, bytes | tuple) else held:
-                yield f"{where}.{name}"
-        elif isinstance(held, CStruct):
-            yield from _junk(held, f"{where}.{name}")
-        elif isinstance(held, tuple):
-            yield from _junk_in(held, f"{where}.{name}")
+            reserved.append(name)
+            continue
+        inner = [part for part in (field.annotation, *get_args(field.annotation)) if _has_reserved(part)]
+        if inner:
+            (structs if field.annotation in inner or len(inner) > 1 else arrays).append(name)
+    return _Plan(tuple(reserved), tuple(structs), tuple(arrays))
 
 
-def _junk_in(elements: tuple[Any, ...], where: str) -> Iterator[str]:
+def _has_reserved(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, CStruct) and any(_plan(part))
+
+
+def _junk(value: CStruct, where: str) -> Iterator[At]:
+    plan, fields = _plan(type(value)), value.__dict__
+    for name in plan.reserved:
+        if _is_set(fields[name]):
+            yield At(f"{where}.{name}", f"{where}.{name}")
+    for name in plan.structs:
+        yield from _junk(fields[name], f"{where}.{name}")
+    for name in plan.arrays:
+        yield from _junk_in(fields[name], f"{where}.{name}")
+
+
+def _junk_in(elements: tuple[CStruct, ...], where: str) -> Iterator[At]:
+    """Look at the reserved fields of each element at once: there may be hundreds, and nearly all are clean."""
     for number, element in enumerate(elements):
-        if isinstance(element, CStruct):
+        fields = element.__dict__
+        plan = _plan(type(element))
+        if plan.structs or plan.arrays or any(_is_set(fields[name]) for name in plan.reserved):
             yield from _junk(element, f"{where}.{number}")
 
 
+def _is_set(held: Any) -> bool:
+    return bool(any(held) if isinstance(held, bytes | tuple) else held)
+
+
+def _of(holder: object, names: Iterable[str], prefix: str) -> Details:
+    for name in names:
+        section = getattr(holder, name)
+        if section is not None:
+            yield from _junk(section, prefix + name)
+
+
+def _vcpu(v: VcpuFacts) -> Details:
+    return _of(v, VCPU_SECTIONS, "")
+
+
+def _machine(m: MachineFacts) -> Details:
+    return _of(m.vm, VM_SECTIONS, "vm.")
+
+
+_TEXT = "reserved bytes are not zero; they are carried, kernels ignore them"
+_SOURCE = "Linux 6.12: zeroed on GET, unread on SET"
+
 RESERVED_RULES: tuple[Invariant, ...] = (
-    Invariant(
-        "INV-130", Severity.NOTE, "", "reserved bytes are not zero; they are carried, kernels ignore them",
-        "clear them", "Linux 6.12: zeroed on GET, unread on SET", _reserved,
-    ),
-)  # fmt: skip
+    Invariant("INV-130", Severity.NOTE, "", _TEXT, "clear them", _SOURCE, _vcpu),
+    Invariant("INV-199", Severity.NOTE, "vm", _TEXT, "clear them", _SOURCE, _machine, scope="machine"),
+)
