@@ -25,7 +25,7 @@ RUNS = 9
 
 
 class StartTime(NamedTuple):
-    """How long an interpreter lives that does one thing; the CPU time is what other work on the machine does not move."""
+    """How long an interpreter lives that does one thing; other work on the machine moves the CPU time less."""
 
     wall_ms: float
     cpu_ms: float
