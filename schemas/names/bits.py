@@ -40,21 +40,23 @@ XSS_FEATURES = _flags(
     (15, "LBR", "last branches"), (16, "HWP", "performance requests"),
 )  # fmt: skip
 
+_RFLAGS = (
+    *_flags(
+        (0, "CF", "carry"), (2, "PF", "parity"), (4, "AF", "auxiliary carry"), (6, "ZF", "zero"),
+        (7, "SF", "sign"), (8, "TF", "single step"), (9, "IF", "interrupts enabled"), (10, "DF", "direction"),
+        (11, "OF", "overflow"), (14, "NT", "nested task"), (16, "RF", "resume"), (17, "VM", "virtual 8086"),
+        (18, "AC", "alignment check"), (19, "VIF", "virtual IF"), (20, "VIP", "virtual interrupt pending"),
+        (21, "ID", "CPUID available"),
+    ),
+    BitField("IOPL", 12, 2, "I/O privilege level"),
+)  # fmt: skip
+
 _CORE: tuple[RegisterBits, ...] = (
     RegisterBits(
-        "rflags", 64,
-        (
-            *_flags(
-                (0, "CF", "carry"), (2, "PF", "parity"), (4, "AF", "auxiliary carry"), (6, "ZF", "zero"),
-                (7, "SF", "sign"), (8, "TF", "single step"), (9, "IF", "interrupts enabled"), (10, "DF", "direction"),
-                (11, "OF", "overflow"), (14, "NT", "nested task"), (16, "RF", "resume"), (17, "VM", "virtual 8086"),
-                (18, "AC", "alignment check"), (19, "VIF", "virtual IF"), (20, "VIP", "virtual interrupt pending"),
-                (21, "ID", "CPUID available"),
-            ),
-            BitField("IOPL", 12, 2, "I/O privilege level"),
-        ),
+        "rflags", 64, _RFLAGS,
         "SDM vol. 1 3.4.3; Linux 6.12 arch/x86/include/uapi/asm/processor-flags.h", ones=1 << 1,
     ),
+    RegisterBits("syscall_mask", 64, _RFLAGS, "SDM vol. 3A 6.8.8: RFLAGS bits that SYSCALL clears"),
     RegisterBits(
         "cr0", 64,
         _flags(
