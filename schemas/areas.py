@@ -13,7 +13,7 @@ from .names.apic import APIC_REGISTERS
 from .uapi.lapic import KvmLapicState
 from .uapi.xsave import KvmXsave
 
-__all__ = ["AREAS", "XSAVE_PIECES", "Piece"]
+__all__ = ["AREAS", "VECTOR_SETS", "VECTOR_SLOT_BYTES", "XSAVE_PIECES", "Piece"]
 
 
 class Piece(NamedTuple):
@@ -41,6 +41,12 @@ XSAVE_PIECES: tuple[Piece, ...] = (
 )
 
 APIC_PIECES: tuple[Piece, ...] = tuple(Piece(row.name, row.offset, 4, row.bits) for row in APIC_REGISTERS)
+
+VECTOR_SETS: Mapping[str, int] = {row.name[:-1]: row.offset for row in APIC_REGISTERS if row.name.endswith("R0")}
+"""ISR, TMR and IRR: the offset of the first of their `VECTOR_BANKS` registers."""
+
+VECTOR_SLOT_BYTES = 16
+"""A register of the page takes 4 bytes of a slot of 16."""
 
 AREAS: Mapping[type[CStruct], tuple[str, Mapping[str, Piece]]] = {
     KvmLapicState: ("regs", {piece.name: piece for piece in APIC_PIECES}),

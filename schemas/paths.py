@@ -1,13 +1,14 @@
 """Paths: the name of one value in a vCPU or a machine, read and followed.
 
     vcpus[0].regs.rip                          a field; `vcpus.0.regs.rip` is the same
-    vcpus[0].regs.rflags.IF                    a bit or bit field by the manual's name
+    vcpus[0].regs.rflags.IF                    a bit or bit field by the manual's name; `rflags[9]` by number
     vcpus[0].events.flags.VALID_SMM            a flag by the kernel's name
     vcpus[0].msrs.MSR_LSTAR, msrs[0xc0000082]     the value of an MSR, by name or number
     vcpus[0].cpuid2[0x7][0].ebx                a CPUID register, by leaf and subleaf
     vcpus[0].cpuid2.avx2                       a CPUID feature
     vcpus[0].xcrs.xcr0                         an extended control register
     vcpus[0].lapic.LVTT, xsave.MXCSR           a register in a page or area
+    vcpus[0].lapic.IRR[0x31]                   a vector that is requested, in service, level-triggered (TMR)
     vcpus[0].xsave.region[24]                  one byte
     memory.slots[1].gpa, vm.clock.clock
 
@@ -105,7 +106,7 @@ def _step(place: Place, parts: Parts, at: int) -> tuple[Place, int]:
         return _field(place, parts, at), at + 1
     if isinstance(holder, tuple | list | bytes):
         return element_place(place, parts, at), at + 1
-    if isinstance(holder, int) and isinstance(part, str):
+    if isinstance(holder, int):
         return bits_place(place, parts, at), at + 1
     what = "is absent" if holder is None else "is a plain value"
     raise nothing(parts, at, f"{format_path(parts[:at])} {what}, nothing is inside")

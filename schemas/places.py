@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from .areas import AREAS
+from .areas import AREAS, VECTOR_SETS, VECTOR_SLOT_BYTES
 from .errors import FieldError, Problem
+from .names.apic import VECTOR_BANKS
 from .names.bits import REGISTERS, BitField, RegisterBits
 from .names.cpuid import feature_place
 from .names.msrs import msr_number, msr_row
@@ -26,6 +27,9 @@ __all__ = ["NAMED", "Parts", "Place", "bits_place", "element_place", "format_pat
 
 Parts = tuple[str | int, ...]
 NO_WORDS: Mapping[int, str] = {}
+
+MAX_BITS = 256
+"""The widest number is a set of interrupt vectors."""
 
 _HEX_BELOW = ("msrs", "cpuid2")
 """Sections whose numbers are written in hex: MSR numbers and CPUID leaves."""
@@ -155,6 +159,8 @@ def _area(place: Place, parts: Parts, at: int) -> tuple[Place, int]:
     """Return a register in a run of bytes: a number of up to 8 bytes, otherwise bytes."""
     held, name = place.value, str(parts[at])
     field, pieces = AREAS[type(held)]
+    if isinstance(held, KvmLapicState) and name.upper() in VECTOR_SETS:
+        return _vectors(place, parts, VECTOR_SETS[name.upper()]), at + 1
     piece = pieces.get(name) or pieces.get(name.upper())
     if piece is None:
         raise nothing(parts, at, "no register of this name", f"there is {field}, {', '.join(pieces)}")
@@ -172,8 +178,30 @@ def _area(place: Place, parts: Parts, at: int) -> tuple[Place, int]:
     return Place(parts, int.from_bytes(raw, "little") if small else raw, replace, register), at + 1
 
 
+def _vectors(place: Place, parts: Parts, offset: int) -> Place:
+    """Return a set of vectors of the local APIC as one number of 256 bits; an index below it is a vector."""
+    regs = place.value.regs
+    slots = range(offset, offset + VECTOR_SLOT_BYTES * VECTOR_BANKS, VECTOR_SLOT_BYTES)
+
+    def replace(new: Any) -> Any:
+        if not isinstance(new, int) or not 0 <= new < 1 << 32 * VECTOR_BANKS:
+            raise nothing(parts, len(parts) - 1, f"{new!r} is no set of 256 vectors")
+        made = bytearray(regs)
+        for n, at in enumerate(slots):
+            made[at : at + 4] = (new >> 32 * n & 0xFFFFFFFF).to_bytes(4, "little")
+        return place.replace(place.value.model_copy(update={"regs": bytes(made)}))
+
+    value = sum(int.from_bytes(regs[at : at + 4], "little") << 32 * n for n, at in enumerate(slots))
+    return Place(parts, value, replace)
+
+
 def bits_place(place: Place, parts: Parts, at: int) -> Place:
-    """Return a bit or a bit field of an integer."""
+    """Return a bit or a bit field of an integer, by name or one bit by number."""
+    number = parts[at]
+    if isinstance(number, int):
+        if number >= MAX_BITS:
+            raise nothing(parts, at, f"a bit below {MAX_BITS} is needed")
+        return _bit(place, parts, BitField(str(number), number))
     if place.register is None:
         raise nothing(parts, at, f"the bits of {format_path(parts[:at])} have no names")
     try:

@@ -116,7 +116,8 @@ def _sregs2(found: Found, place: Parts, old: tuple[Any, Any], new: tuple[Any, An
     repeated = [
         field
         for field in type(old[1]).model_fields
-        if (getattr(old[1], field), getattr(new[1], field)) != _in_sregs(old[0], new[0], field)
+        if found.ignore.covers((*place[:-1], MIRRORED, field))
+        or (getattr(old[1], field), getattr(new[1], field)) != _in_sregs(old[0], new[0], field)
     ]
     compare_fields(found, place, old[1], new[1], repeated)
 

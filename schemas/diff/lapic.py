@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..areas import VECTOR_SETS, VECTOR_SLOT_BYTES
 from ..names.apic import APIC_REGISTERS, VECTOR_BANKS
 from ..names.bits import REGISTERS
 from ..paths import Parts
@@ -10,11 +11,8 @@ from .change import Found
 from .compare import compare_bytes, say_bits, special
 from .words import listed
 
-BANKS = ("ISR", "TMR", "IRR")
-"""Sets of 256 vectors, each in `VECTOR_BANKS` registers."""
-
-_BANKED = {f"{bank}{n}" for bank in BANKS for n in range(VECTOR_BANKS)}
-_REGISTER_BYTES, _SLOT_BYTES = 4, 16
+_BANKED = {f"{name}{n}" for name in VECTOR_SETS for n in range(VECTOR_BANKS)}
+_REGISTER_BYTES = 4
 
 
 @special(KvmLapicState)
@@ -36,7 +34,7 @@ def lapic(found: Found, parts: Parts, old: KvmLapicState, new: KvmLapicState) ->
 
 def _bank(state: KvmLapicState, offset: int) -> int:
     """Return a set of vectors as one number of 256 bits."""
-    return sum(state.register(offset + _SLOT_BYTES * n) << 32 * n for n in range(VECTOR_BANKS))
+    return sum(state.register(offset + VECTOR_SLOT_BYTES * n) << 32 * n for n in range(VECTOR_BANKS))
 
 
 def _vectors(found: Found, parts: Parts, old: int, new: int) -> None:

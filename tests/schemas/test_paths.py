@@ -45,9 +45,11 @@ def test_paths_are_read_in_every_spelling(text, parts):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "a.", ".a", "[0]", "0.a", "a..b", "a[", "a[]", "a[-1]", "a[b]", "a]b", "a b", "a[1]b", "a.b\n", "ä", "a[0x]",
-     "a." * MAX_PATH_CHARS + "a"],
-)  # fmt: skip
+    [
+        *("", ".", "a.", ".a", "[0]", "0.a", "a..b", "a[", "a[]", "a[-1]", "a[b]", "a]b", "a b", "a[1]b", "a.b\n", "ä"),
+        *("a[0x]", "a." * MAX_PATH_CHARS + "a"),
+    ],
+)
 def test_what_is_no_path_is_refused(text):
     with pytest.raises(FieldError, match="path"):
         parse(text)
@@ -96,6 +98,9 @@ def test_a_formatted_path_is_read_back(given):
         ("lapic.TASKPRI", 0),
         ("lapic.lvtt", 0),
         ("lapic.regs[8]", 0),
+        ("lapic.IRR", 0),
+        ("lapic.IRR[0x31]", 0),
+        ("regs.rflags[1]", 1),
         ("xsave.MXCSR", 0),
         ("xsave.XMM15", bytes(16)),
         ("xsave.region[4095]", 0),
@@ -115,6 +120,7 @@ def test_a_value_is_found(vcpu, path, value):
         ("regs.rflags.FOO", "no bit of this name.*IF"),
         ("regs.rip.IF", "have no names"),
         ("regs.rflags.IF.X", "have no names"),
+        ("lapic.IRR[256]", "below 256"),
         ("regs[0]", "no field"),
         ("sregs2.cr0", "is absent"),
         ("msrs.FOO", "no MSR"),
@@ -162,6 +168,9 @@ def test_a_machine_has_vcpus_vm_and_memory(legal_machine):
         ("xcrs.xcr0", 3),
         ("lapic.LVTT.VECTOR", 0x31),
         ("lapic.regs[1000]", 255),
+        ("lapic.IRR[0x31]", 1),
+        ("lapic.ISR", 1 << 255 | 1),
+        ("regs.rflags[9]", 1),
         ("xsave.MXCSR", 0x1F80),
         ("xsave.ST7", b"\x01" * 10),
         ("debugregs.db[2]", 0x1000),
