@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.memory import MemoryMap, MemorySlot
 from schemas.state import section_problems
+from schemas.versions import foreign_sections
 
 from .memory import Extents
 from .packing import PackingError, pack_map, unpack_map
@@ -207,31 +208,34 @@ def decode_round_end(raw: bytes) -> RoundEnd:
     return RoundEnd(number, pages, zero_pages)
 
 
-def encode_sections(scope: str, sections: Sections) -> bytes:
-    """Return sections as MessagePack; `scope` is "vm" or "vcpu".
+def encode_sections(scope: str, sections: Sections, schema_version: int) -> bytes:
+    """Return sections as MessagePack; `scope` is "vm" or "vcpu", the version that of the stream.
 
     Raises:
         BodyError: STR-060, a reader would refuse them; every problem is named.
     """
     raw = {name: bytes(body) for name, body in sections.items()}
-    _require_sections(scope, raw)
+    _require_sections(scope, raw, schema_version)
     return pack_map(raw)
 
 
-def decode_sections(scope: str, raw: bytes) -> Sections:
-    """Return the sections of a state body.
+def decode_sections(scope: str, raw: bytes, schema_version: int) -> Sections:
+    """Return the sections of a state body of a stream of this schema version.
 
     Raises:
         BodyError: STR-030 to STR-033 of MessagePack, STR-060 with every problem of the sections.
     """
     sections = _unpack(raw)
-    _require_sections(scope, sections)
+    _require_sections(scope, sections, schema_version)
     return sections
 
 
-def _require_sections(scope: str, sections: Mapping[str, Any]) -> None:
+def _require_sections(scope: str, sections: Mapping[str, Any], schema_version: int) -> None:
     found = [f"{name[:64]}: not bin" for name, body in sections.items() if not isinstance(body, bytes)]
     found += [f"{problem.where}: {problem.message}" for problem in section_problems(sections, scope)]
+    if not found:
+        text = f"not a section of schema version {schema_version}"
+        found = [f"{name}: {text}" for name in foreign_sections(set(sections), scope, schema_version)]
     if found:
         raise BodyError("STR-060", f"The sections are not those of a {scope}: {'; '.join(found)[:1000]}")
 

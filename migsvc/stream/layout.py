@@ -133,7 +133,7 @@ class Layout:
         return record
 
     def _vm_state(self, raw: bytes) -> VmSections:
-        sections = bodies.decode_sections("vm", raw)
+        sections = bodies.decode_sections("vm", raw, self.header.schema_version)
         self._state.add(sections)
         self.last = T.VM_STATE
         return VmSections(sections)
@@ -142,7 +142,7 @@ class Layout:
         index = bodies.decode_vcpu_header(raw)
         if index != self._vcpus or index >= self._require_config().vcpus:
             _fail("STR-022", f"vCPU {index} where vCPU {self._vcpus} of {self._require_config().vcpus} was due")
-        sections = bodies.decode_sections("vcpu", raw[bodies.VCPU_HEADER.size :])
+        sections = bodies.decode_sections("vcpu", raw[bodies.VCPU_HEADER.size :], self.header.schema_version)
         self._state.add(sections)
         self._vcpus, self.last = self._vcpus + 1, T.VCPU_STATE
         return VcpuSections(index, sections)

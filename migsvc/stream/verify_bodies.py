@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.memory import MemoryMap, MemorySlot
 from schemas.state import VcpuState, section_problems, sections_digest
+from schemas.versions import VERSIONS
 
 from .records import (
     DIGEST_ALGORITHM,
@@ -193,6 +194,11 @@ def _sections(raw: bytes, machine: Machine, scope: str) -> dict[str, Any]:
     problems = section_problems(value, scope)
     if problems:
         raise RefusedError("STR-060", "; ".join(map(str, problems))[:1000])
+    for version in VERSIONS:
+        known = version.vm_sections if scope == "vm" else version.vcpu_sections
+        later = sorted(set(value).difference(known))
+        if version.number == machine.schema_version and later:
+            raise RefusedError("STR-060", f"schema version {version.number} has no section {', '.join(later)}")
     machine.state.update(sections_digest(value))
     return value
 

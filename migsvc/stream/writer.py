@@ -126,7 +126,7 @@ class StreamWriter:
         Raises:
             BodyError: the sections are not those of the schemas.
         """
-        body = encode_sections("vm", sections)
+        body = encode_sections("vm", sections, self._header.schema_version)
         self._state.add(sections)
         return self._record(RecordType.VM_STATE, body)
 
@@ -136,7 +136,7 @@ class StreamWriter:
         Raises:
             BodyError: the sections are not those of the schemas.
         """
-        body = encode_vcpu_header(index) + encode_sections("vcpu", sections)
+        body = encode_vcpu_header(index) + encode_sections("vcpu", sections, self._header.schema_version)
         self._state.add(sections)
         return self._record(RecordType.VCPU_STATE, body)
 

@@ -42,7 +42,7 @@ def stream_bytes():
     header = StreamHeader(bytes(range(16)), 1_700_000_000_000_000_000, 1)
     ram = bytearray(4 * PAGE)
     ram[PAGE] = 1
-    vcpu = {name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items()}
+    vcpu = {name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items() if row.required}
     return b"".join(write_machine(header, config, ram, [(1, 1)], {}, [vcpu]))
 
 

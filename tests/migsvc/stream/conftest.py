@@ -23,6 +23,7 @@ from migsvc.stream import (
 from migsvc.stream.verify import VerifyReport, verify_stream
 from schemas.memory import MemoryMap, MemorySlot
 from schemas.uapi import VCPU_SECTIONS
+from schemas.versions import version_row
 
 PAGE = 4096
 CONFIG, MEMORY, ZERO, ROUND_END, VM_STATE, VCPU_STATE, DIGEST, END = range(1, 9)
@@ -40,6 +41,9 @@ def crc(data: bytes) -> int:
     return google_crc32c.value(data)
 
 
+FIRST = version_row(1)
+
+
 class StreamSmith:
     """Everything that tests need to make, damage, read and verify streams of one small machine."""
 
@@ -52,7 +56,9 @@ class StreamSmith:
         self.config = Config("vm-1", "web", "emulator", None, 3, "alpha", 1, self.memory, vcpus, {"tsc_khz": 1_000_000})
         self.header = StreamHeader(bytes(range(16)), 1_700_000_000_000_000_000, 1)
         self.vm = {"machine": bytes(range(16)) + bytes(8)}
-        self.vcpus = [{name: bytes(row.model.SIZE) for name, row in VCPU_SECTIONS.items()} for _ in range(vcpus)]
+        self.vcpus = [
+            {name: bytes(VCPU_SECTIONS[name].model.SIZE) for name in FIRST.vcpu_sections} for _ in range(vcpus)
+        ]
         self.ram = bytearray(pages * PAGE)
         self.ram[PAGE : PAGE + 8] = b"page one"
         self.ram[2 * PAGE : 2 * PAGE + 8] = b"page two"

@@ -175,6 +175,7 @@ CASES = {
         lambda s: state(s, msgpack.packb({"regs": bytes(144)})),
         lambda s: state(s, msgpack.packb({"clock": bytes(47)})),
         lambda s: state(s, msgpack.packb({"clock": None})),
+        lambda s: state(s, msgpack.packb({"ioapic": bytes(520)})),  # of schema version 2, the stream is of 1
         lambda s: s.edit(s.snapshot(), s.index(s.snapshot(), VCPU_STATE), bytes(8) + b"\x80"),
     ],
     "STR-070": [lambda s: patch(s, DIGEST, 0, struct.pack("<I", 2))],
