@@ -95,7 +95,7 @@ def _register_lines(view: LapicView) -> Iterator[Line]:
         value = view.value(row.name)
         words = REGISTERS[row.bits].describe(value) if row.bits else BLANK
         local = row.name.startswith("LVT")
-        idle = value & ~0xFF00 in (_MASKED, 0) and row.name != "LVT0" if local else row.reset is None
+        idle = value == 0 or bool(value & _MASKED) if local else row.reset is None
         idle = idle or row.reset == value
         usual = idle or row.name in ("LVR", "ICR", "ICR2", "ARBPRI", "PROCPRI", "RRR", "EOI", "LDR", "DFR")
         odd = row.name == "ESR" and value != 0
