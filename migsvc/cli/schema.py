@@ -162,13 +162,13 @@ def _is_name(operand: str) -> bool:
 
 def _read(operand: str) -> bytes:
     """Return the bytes of a file or of standard input, at most one more than an export may have."""
-    from schemas.evolution.document import MAX_EXPORT_BYTES
+    from schemas.evolution.reading import BOUNDS
 
     try:
         if operand == "-":
-            return typer.get_binary_stream("stdin").read(MAX_EXPORT_BYTES + 1)
+            return typer.get_binary_stream("stdin").read(BOUNDS.max_bytes + 1)
         with Path(operand).open("rb") as file:
-            return file.read(MAX_EXPORT_BYTES + 1)
+            return file.read(BOUNDS.max_bytes + 1)
     except OSError as error:
         hint = "a file, -, a version number, or " + PRESENT
         raise CliError(f"{operand}: {error.strerror or error}", ExitCode.USAGE, hint=hint) from error

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .comparison import compare
-    from .document import EvolutionError, SchemaExport, export_of, load_export
+    from .document import SchemaExport
     from .export import build_export
     from .kinds import KINDS, ChangeClass, Kind
+    from .reading import EvolutionError, export_of, load_export
     from .report import Change, EvolutionReport
 
 _HOMES = {
     "KINDS": "kinds",
     "Change": "report",
     "ChangeClass": "kinds",
-    "EvolutionError": "document",
+    "EvolutionError": "reading",
     "EvolutionReport": "report",
     "Kind": "kinds",
     "SchemaExport": "document",
     "build_export": "export",
     "compare": "comparison",
-    "export_of": "document",
-    "load_export": "document",
+    "export_of": "reading",
+    "load_export": "reading",
 }
 
 __all__ = [

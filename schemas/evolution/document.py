@@ -11,31 +11,20 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ..errors import FieldError, Problem, SchemaError, problems_of
 from ..model import Model
 
 EXPORT_FORMAT = 1
 """Version of the form of the export itself. A reader refuses any other."""
 
-MAX_EXPORT_BYTES = 8 << 20
-"""An export is about 300 KB; the bound keeps a hostile file from being parsed."""
-
-MAX_NESTING = 16
-"""Containers in containers: an export has 9."""
-
-MAX_DECLARATIONS = 512
+MAX_DECLARATIONS = 128
 """Every change is held against every declaration."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53, strict=True)]
 """A size, an offset or a limit; below 2^53, so that every JSON reader keeps it."""
-
-
-class EvolutionError(SchemaError):
-    """A document that is no schema export; `problems` lists every reason."""
 
 
 class SectionExport(Model):
@@ -229,69 +218,3 @@ class SchemaExport(Model):
     def canonical(self) -> str:
         """Return the canonical text."""
         return json.dumps(self.as_json(), sort_keys=True, indent=1, ensure_ascii=True) + "\n"
-
-
-def load_export(text: str | bytes) -> SchemaExport:
-    """Return the export that a JSON text holds.
-
-    Raises:
-        EvolutionError: too large, not JSON, a key twice, not of this form, or the digest does not match.
-    """
-    if len(text) > MAX_EXPORT_BYTES:
-        raise _refused("export", f"{len(text)} bytes, at most {MAX_EXPORT_BYTES}")
-    try:
-        plain = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _refused("export", f"not JSON: {error}"[:300], "`migsvc schema export` writes one") from error
-    return export_of(plain)
-
-
-def export_of(plain: Any) -> SchemaExport:
-    """Return the export that a decoded JSON value is.
-
-    Raises:
-        EvolutionError: it does not fit, or the digest does not match.
-    """
-    if _nests_deeper(plain, MAX_NESTING):
-        raise _refused("export", f"nested deeper than {MAX_NESTING}")
-    if isinstance(plain, dict) and plain.get("format") not in (EXPORT_FORMAT, None):
-        raise _refused("format", f"{str(plain['format'])[:40]}, this program reads {EXPORT_FORMAT}", "use a newer one")
-    try:
-        found = SchemaExport.model_validate(plain)
-    except ValidationError as error:
-        raise EvolutionError(problems_of(error)[:100]) from error
-    except FieldError as error:
-        raise EvolutionError(error.problems) from error
-    wanted = found.computed_digest()
-    if found.digest != wanted:
-        hint = "it was edited by hand or damaged; export it again"
-        raise _refused("digest", f"{found.digest} is not that of the contents, {wanted}", hint)
-    return found
-
-
-def _refused(where: str, message: str, hint: str = "") -> EvolutionError:
-    return EvolutionError([Problem(where=where, message=message, hint=hint)])
-
-
-def _nests_deeper(plain: Any, most: int) -> bool:
-    """Return whether containers nest deeper than `most`, without recursion."""
-    level: list[Any] = [plain]
-    for _ in range(most + 1):
-        containers = [value for value in level if isinstance(value, dict | list)]
-        if not containers:
-            return False
-        level = [inner for value in containers for inner in (value.values() if isinstance(value, dict) else value)]
-    return True
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is there twice")
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text[:40]} is no number that an export holds")

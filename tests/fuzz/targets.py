@@ -32,7 +32,7 @@ from schemas.codec.sections import SECTIONS_BOUNDS, LazyVcpu, decode_sections, e
 from schemas.codec.text import TextBounds, decode_json
 from schemas.compat import HostProfile
 from schemas.errors import SchemaError
-from schemas.evolution.document import SchemaExport, load_export
+from schemas.evolution import SchemaExport, load_export
 from schemas.invariants import check_state
 from schemas.paths import format_path, get, parse
 from schemas.state import VcpuState, section_problems

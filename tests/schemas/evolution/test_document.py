@@ -5,7 +5,8 @@ import json
 import pytest
 
 from schemas.evolution import EvolutionError, compare, export_of, load_export
-from schemas.evolution.document import MAX_DECLARATIONS, MAX_EXPORT_BYTES
+from schemas.evolution.document import MAX_DECLARATIONS
+from schemas.evolution.reading import BOUNDS
 
 from .conftest import edited, field
 
@@ -40,28 +41,59 @@ def plain_with(base, **members):
 
 
 BAD = {
-    "nothing": lambda base: "",
-    "not JSON": lambda base: "nope",
-    "not UTF-8": lambda base: b"\xff\xfe\xfa",
-    "a list": lambda base: "[]",
-    "a key twice": lambda base: '{"format": 1, "format": 1}',
-    "a nested key twice": lambda base: '{"format": 1, "limits": {"a": 1, "a": 2}}',
-    "NaN": lambda base: '{"format": NaN}',
-    "a fraction": lambda base: '{"format": 1.0}',
-    "a number of many digits": lambda base: '{"format": ' + "9" * 5000 + "}",
-    "deep arrays": lambda base: "[" * 100_000 + "]" * 100_000,
-    "deep forms": lambda base: plain_with(base, notes=[], documents={"D": {"$": {"required": True, "form": deep(20)}}}),
-    "too large": lambda base: b" " * (MAX_EXPORT_BYTES + 1),
-    "another format": lambda base: plain_with(base, format=2),
-    "no format": lambda base: json.dumps({k: v for k, v in base.as_json().items() if k != "format"}),
-    "an unknown member": lambda base: plain_with(base, surprise=1),
-    "a negative size": lambda base: plain_with(base, limits={"a": -1}),
-    "a size beyond JSON": lambda base: plain_with(base, limits={"a": 1 << 53}),
-    "a bool for a size": lambda base: plain_with(base, limits={"a": True}),
-    "a digest of another form": lambda base: plain_with(base, digest="md5:1"),
-    "a nameless section": lambda base: plain_with(base, sections={"": base.as_json()["sections"]["regs"]}),
-    "too many declarations": lambda base: plain_with(
-        base, declared=[{"version": 2, "kind": "k", "subject": "s", "reason": "r"}] * (MAX_DECLARATIONS + 1)
+    "nothing": ("not JSON", lambda base: ""),
+    "not JSON": ("not JSON", lambda base: "nope"),
+    "not UTF-8": ("not UTF-8", lambda base: b"\xff\xfe\xfa"),
+    "a list": ("valid dictionary", lambda base: "[]"),
+    "a key twice": ("the name 'format' occurs twice", lambda base: '{"format": 1, "format": 1}'),
+    "a nested key twice": ("limits: the name 'a' occurs twice", lambda base: '{"format": 1, "limits": {"a": 1, "a": 2}}'),
+    "NaN": ("format: NaN is no whole number", lambda base: '{"format": NaN}'),
+    "a fraction": ("format: 1.0 is no whole number", lambda base: '{"format": 1.0}'),
+    "a number of many digits": ("format: a number of 5000 digits", lambda base: '{"format": ' + "9" * 5000 + "}"),
+    "deep arrays": ("nested too deeply|nested deeper", lambda base: "[" * 100_000 + "]" * 100_000),
+    "deep forms": (
+        "nested deeper",
+        lambda base: plain_with(base, notes=[], documents={"D": {"$": {"required": True, "form": deep(20)}}}),
+    ),
+    "too large": ("at most 8388608", lambda base: b" " * (BOUNDS.max_bytes + 1)),
+    "another format": ("this program reads 1", lambda base: plain_with(base, format=2)),
+    "no format": (
+        "format: Field required",
+        lambda base: json.dumps({k: v for k, v in base.as_json().items() if k != "format"}),
+    ),
+    "an unknown member": ("Extra inputs", lambda base: plain_with(base, surprise=1)),
+    "a negative size": ("greater than or equal to 0", lambda base: plain_with(base, limits={"a": -1})),
+    "a size beyond JSON": ("less than 9007199254740992", lambda base: plain_with(base, limits={"a": 1 << 53})),
+    "a bool for a size": (
+        "limits.a: Input should be a valid integer",
+        lambda base: plain_with(base, limits={"a": True}),
+    ),
+    "a digest of another form": ("digest: String should match", lambda base: plain_with(base, digest="md5:1")),
+    "a section without its struct": (
+        "sections.regs.struct: 'Regs' is not among",
+        lambda base: plain_with(base, structs={}),
+    ),
+    "a member without its struct": (
+        "structs.Outer.inner: 'Gone'",
+        lambda base: edited(("structs/Outer/fields/inner/of", "Gone")).canonical(),
+    ),
+    "a union's arm without its struct": (
+        "structs.Outer.choice: 'Gone'",
+        lambda base: edited(("structs/Outer/fields/choice/arms/0", "Gone")).canonical(),
+    ),
+    "a tail without its struct": (
+        "structs.List.entries.of: 'Gone'",
+        lambda base: edited(("structs/List/tail/of", "Gone")).canonical(),
+    ),
+    "a nameless section": (
+        "at least 1 character",
+        lambda base: plain_with(base, sections={"": base.as_json()["sections"]["regs"]}),
+    ),
+    "too many declarations": (
+        "at most 128 items",
+        lambda base: plain_with(
+            base, declared=[{"version": 2, "kind": "k", "subject": "s", "reason": "r"}] * (MAX_DECLARATIONS + 1)
+        ),
     ),
 }
 
@@ -75,8 +107,9 @@ def deep(levels):
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_no_export_is_refused_with_a_place(base, what):
-    with pytest.raises(EvolutionError) as caught:
-        load_export(BAD[what](base))
+    message, make = BAD[what]
+    with pytest.raises(EvolutionError, match=message) as caught:
+        load_export(make(base))
     assert all(problem.where and problem.message for problem in caught.value.problems)
     assert len(str(caught.value)) < 20_000
 
