@@ -142,9 +142,12 @@ def _apic_base(v: VcpuFacts) -> Details:
 def _sregs2_agrees(v: VcpuFacts) -> Details:
     if v.sregs2 is None:
         return
+    one, other = v.sregs.__dict__, v.sregs2.__dict__
     for name in SpecialRegisters.model_fields:
-        if getattr(v.sregs, name) != getattr(v.sregs2, name):
-            yield f"{name} differs"
+        here, there = one[name], other[name]
+        # The fields of a segment, not the models: Pydantic's own comparison takes ten times as long.
+        if here != there if isinstance(here, int) else here.__dict__ != there.__dict__:
+            yield At(f"sregs2.{name}", f"{name} differs")
 
 
 def _sregs2_flags(v: VcpuFacts) -> Details:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
 from ..errors import Severity
@@ -17,27 +18,34 @@ _RESERVED = frozenset({
 })  # fmt: skip
 
 
+class _Field(NamedTuple):
+    """A reserved field: how to read it, and what it holds when it is clean."""
+
+    name: str
+    get: Callable[[Any], Any]
+    clean: Any
+
+
 class _Plan(NamedTuple):
     """Where a struct has reserved bytes: fields that are reserved, fields and arrays of structs that have some."""
 
-    reserved: tuple[str, ...]
+    reserved: tuple[_Field, ...]
     structs: tuple[str, ...]
     arrays: tuple[str, ...]
 
 
 @cache
 def _plan(model: type[CStruct]) -> _Plan:
-    reserved: list[str] = []
+    names = [name for name in model.model_fields if name in _RESERVED]
+    zero = model.zero() if names else None
+    reserved = tuple(_Field(name, attrgetter(name), getattr(zero, name)) for name in names)
     structs: list[str] = []
     arrays: list[str] = []
     for name, field in model.model_fields.items():
-        if name in _RESERVED:
-            reserved.append(name)
-            continue
         inner = [part for part in (field.annotation, *get_args(field.annotation)) if _has_reserved(part)]
-        if inner:
+        if name not in names and inner:
             (structs if field.annotation in inner or len(inner) > 1 else arrays).append(name)
-    return _Plan(tuple(reserved), tuple(structs), tuple(arrays))
+    return _Plan(reserved, tuple(structs), tuple(arrays))
 
 
 def _has_reserved(part: Any) -> bool:
@@ -46,9 +54,9 @@ def _has_reserved(part: Any) -> bool:
 
 def _junk(value: CStruct, where: str) -> Iterator[At]:
     plan, fields = _plan(type(value)), value.__dict__
-    for name in plan.reserved:
-        if _is_set(fields[name]):
-            yield At(f"{where}.{name}", f"{where}.{name}")
+    for field in plan.reserved:
+        if fields[field.name] != field.clean:
+            yield At(f"{where}.{field.name}", f"{where}.{field.name}")
     for name in plan.structs:
         yield from _junk(fields[name], f"{where}.{name}")
     for name in plan.arrays:
@@ -56,16 +64,14 @@ def _junk(value: CStruct, where: str) -> Iterator[At]:
 
 
 def _junk_in(elements: tuple[CStruct, ...], where: str) -> Iterator[At]:
-    """Look at the reserved fields of each element at once: there may be hundreds, and nearly all are clean."""
-    for number, element in enumerate(elements):
-        fields = element.__dict__
-        plan = _plan(type(element))
-        if plan.structs or plan.arrays or any(_is_set(fields[name]) for name in plan.reserved):
+    """Look at one reserved field of all elements at once: there may be hundreds, and nearly always all are clean."""
+    if not elements:
+        return
+    plan = _plan(type(elements[0]))
+    clean = all(set(map(field.get, elements)) == {field.clean} for field in plan.reserved)
+    if plan.structs or plan.arrays or not clean:
+        for number, element in enumerate(elements):
             yield from _junk(element, f"{where}.{number}")
-
-
-def _is_set(held: Any) -> bool:
-    return bool(any(held) if isinstance(held, bytes | tuple) else held)
 
 
 def _of(holder: object, names: Iterable[str], prefix: str) -> Details:
