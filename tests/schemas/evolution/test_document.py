@@ -46,7 +46,10 @@ BAD = {
     "not UTF-8": ("not UTF-8", lambda base: b"\xff\xfe\xfa"),
     "a list": ("valid dictionary", lambda base: "[]"),
     "a key twice": ("the name 'format' occurs twice", lambda base: '{"format": 1, "format": 1}'),
-    "a nested key twice": ("limits: the name 'a' occurs twice", lambda base: '{"format": 1, "limits": {"a": 1, "a": 2}}'),
+    "a nested key twice": (
+        "limits: the name 'a' occurs twice",
+        lambda base: '{"format": 1, "limits": {"a": 1, "a": 2}}',
+    ),
     "NaN": ("format: NaN is no whole number", lambda base: '{"format": NaN}'),
     "a fraction": ("format: 1.0 is no whole number", lambda base: '{"format": 1.0}'),
     "a number of many digits": ("format: a number of 5000 digits", lambda base: '{"format": ' + "9" * 5000 + "}"),
