@@ -60,7 +60,8 @@ class MachineConfig:
     """A machine: memory, one vCPU of a named model, virtual time and what is loaded at the start.
 
     `ram_bytes` is the size of the backing, private SMRAM included; `ns_per_instruction` is the virtual time
-    that one step takes.
+    that one step takes. Without `keeps_smm_shadow` an SMI drops the interrupt shadow that it finds, as Linux before
+    6.2 does: SMRAM holds none and RSM brings none back.
     """
 
     ram_bytes: int
@@ -71,6 +72,7 @@ class MachineConfig:
     vcpus: int = 1
     start: StartConfig = field(default_factory=StartConfig)
     images: tuple[ImageConfig, ...] = ()
+    keeps_smm_shadow: bool = True
 
 
 def ram_slots(ram_bytes: int, smram_gpa: int | None = None, smram_bytes: int = 0) -> tuple[SlotConfig, ...]:

@@ -71,6 +71,7 @@ class Cpu:
         self.memory = memory
         self.bus = bus
         self.model = model
+        self.keeps_smm_shadow = True
         self.retired = 0
         self.read_tsc: Callable[[], int] = lambda: self.retired
         self.mmu = Mmu(self.state, memory, model.physical_bits)

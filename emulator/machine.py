@@ -116,6 +116,7 @@ class Machine:
         """Create the devices and the vCPU and wire them up."""
         self.ports = PortSpace()
         self.cpu = Cpu(self.memory, MachineBus(self), MODELS[config.cpu_model])
+        self.cpu.keeps_smm_shadow = config.keeps_smm_shadow
         self.cpu.read_tsc = self.tsc
         self.pic = Pic(self._update_interrupt_line)
         self.lapic = Lapic(self._now, self.inject_smi, self.inject_nmi, self.cpu.request_init, self._lapic_changed)

@@ -105,6 +105,13 @@ class Settings(Limits):
         default="keep", description="what a graceful stop does with VM workers: leave them running, or end them"
     )
     paced: bool = Field(default=True, description="an idle guest's virtual time does not outrun real time")
+    schema_version: Literal[1, 2] = Field(
+        default=2, description="highest schema version that this host speaks; 1 is that of hosts before the SMM shadow"
+    )
+    smm_carriers: Literal["all", "smram", "none"] = Field(
+        default="all",
+        description="where a shadow put aside by an SMI can arrive: smram as on Linux since 6.2, none as before",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
     test_stall: str | None = Field(
         default=None,

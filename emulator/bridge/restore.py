@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.errors import Problem, SchemaError
 from schemas.invariants import require_legal
+from schemas.shadow import smm_shadow
 from schemas.state import MachineState, VcpuState, VmState
 from schemas.uapi import VCPU_SECTIONS, VM_SECTIONS
 from schemas.uapi.cpuid2 import KvmCpuid2
@@ -30,7 +31,7 @@ from ..registers import (
     SS,
 )
 from ..state import XSAVE_BYTES, CpuState, Segment
-from .save import cpuid_of, memory_map, shadow_address, shadow_in_smram
+from .save import cpuid_of, holds_smm_shadow, memory_map, shadow_address, shadow_in_smram
 from .tables import (
     CONTROL_FIELDS,
     DEVICE_MSRS,
@@ -107,6 +108,12 @@ def _vcpu_obstacles(machine: Machine, vcpu: VcpuState) -> Iterable[Problem]:
         yield Problem(where="vcpus.0.mp_state", message=f"{vcpu.mp_state.mp_state} is not emulated")
     if len(vcpu.xsave.region) + len(vcpu.xsave.extra) != XSAVE_BYTES:
         yield Problem(where="vcpus.0.xsave", message=f"longer than {XSAVE_BYTES} bytes")
+    if smm_shadow(vcpu.events) and not machine.config.keeps_smm_shadow:
+        yield Problem(
+            where="vcpus.0.events.interrupt.shadow",
+            message="a shadow put aside by an SMI, and this machine does not keep it",
+            hint="restore it after RSM, or on another host",
+        )
     if vcpu.tsc_khz.tsc_khz != machine.config.tsc_khz:
         text = f"{vcpu.tsc_khz.tsc_khz}, this machine's TSC runs at {machine.config.tsc_khz} kHz"
         yield Problem(where="vcpus.0.tsc_khz", message=text)
@@ -197,9 +204,11 @@ def _load_events(machine: Machine, vcpu: VcpuState) -> None:
         kind = type(getattr(state, attribute))  # int, or bool where KVM has a flag
         setattr(state, attribute, kind(value))
     state.shadow = events.interrupt.shadow.current
-    if state.smm and events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW):
-        _put_shadow_aside(machine, events.interrupt.shadow.smm)
-    state.smm_shadow = shadow_in_smram(machine) if state.smm else 0
+    state.smm_shadow = 0
+    if holds_smm_shadow(machine):
+        if events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW):
+            _put_shadow_aside(machine, events.interrupt.shadow.smm)
+        state.smm_shadow = shadow_in_smram(machine)
 
 
 def _put_shadow_aside(machine: Machine, shadow: int) -> None:

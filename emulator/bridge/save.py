@@ -117,9 +117,10 @@ def _save_events(machine: Machine) -> KvmVcpuEvents:
             groups.setdefault(group, {})[name] = value
         else:
             fields[name] = value
-    shadow = InterruptShadow.model_construct(current=state.shadow, smm=shadow_in_smram(machine) if state.smm else 0)
+    aside = shadow_in_smram(machine) if holds_smm_shadow(machine) else 0
+    shadow = InterruptShadow.model_construct(current=state.shadow, smm=aside)
     flags = _EVENT_FLAGS
-    if state.smm:
+    if holds_smm_shadow(machine):
         flags |= VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW
     if state.sipi_vector:
         flags |= VcpuEventFlags.KVM_VCPUEVENT_VALID_SIPI_VECTOR
@@ -127,6 +128,11 @@ def _save_events(machine: Machine) -> KvmVcpuEvents:
     parts = {name: getattr(zero, name).model_copy(update=values) for name, values in groups.items()}
     parts["interrupt"] = parts["interrupt"].model_copy(update={"shadow": shadow})
     return zero.model_copy(update={**parts, **fields, "flags": int(flags)})
+
+
+def holds_smm_shadow(machine: Machine) -> bool:
+    """Whether an SMI has put a shadow aside, be it none: in SMM, on a machine that keeps it."""
+    return machine.cpu.state.smm and machine.config.keeps_smm_shadow
 
 
 def shadow_in_smram(machine: Machine) -> int:

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 def enter_smm(cpu: "Cpu") -> None:
     """Save the state at SMBASE + 0xFE00 of the SMM address space and go to SMBASE + 0x8000.
 
-    The interrupt shadow goes into the image and aside to `smm_shadow`, and is zero inside.
+    The interrupt shadow goes into the image and aside to `smm_shadow`, and is zero inside; a CPU that does not keep
+    it drops it.
 
     Raises:
         TripleFault: there is no memory behind the save area; KVM declares the VM dead.
     """
     state, memory = cpu.state, cpu.memory
     area = save_area(cpu.model.long_mode)
-    image = area.pack(values(state, area.revision))
+    aside = state.shadow if cpu.keeps_smm_shadow else 0
+    image = area.pack(values(state, area.revision) | {"int_shadow": aside})
     address = state.smbase + AREA_OFFSET & 0xFFFFFFFF
     last = address + AREA_BYTES - 1
     if min(memory.writable_page_offset(1, address), memory.writable_page_offset(1, last)) < 0:
@@ -32,7 +34,7 @@ def enter_smm(cpu: "Cpu") -> None:
     memory.write_bytes(1, address, image)
     state.smm_inside_nmi = state.nmi_masked
     state.nmi_masked = True
-    state.smm_shadow, state.shadow = state.shadow, 0
+    state.smm_shadow, state.shadow = aside, 0
     state.rflags = FLAG_FIXED
     state.rip = ENTRY_OFFSET
     state.cr0 &= ~(CR0_PE | CR0_EM | CR0_TS | CR0_PG)

@@ -36,7 +36,7 @@ def leave_smm(cpu: "Cpu") -> None:
     """Load the image and go on where it says, with the interrupt shadow that it holds.
 
     The byte int_shadow in the image decides, as on a real kernel: a handler may edit it, and `smm_shadow` only mirrors
-    it. NMIs are unmasked unless the SMI came while they were masked.
+    it; a CPU that does not keep the shadow ignores the byte. NMIs are unmasked unless the SMI came while they were.
 
     Raises:
         TripleFault: the image cannot be read or holds what no processor can be in.
@@ -60,7 +60,7 @@ def leave_smm(cpu: "Cpu") -> None:
         _load(cpu, found)
     except GuestFault as fault:
         raise TripleFault(f"RSM cannot load its image: {fault}") from fault
-    state.shadow = found["int_shadow"] & _SHADOW_BITS
+    state.shadow = found["int_shadow"] & _SHADOW_BITS if cpu.keeps_smm_shadow else 0
     state.cpl = state.segs[SS].dpl if state.cr0 & CR0_PE else 0
     cpu.breakpoints.refresh()
     cpu.flush_tlb()

@@ -36,6 +36,7 @@ PAUSE_CONDITIONS: Mapping[str, Callable[[Moment], bool]] = {
     "mov_ss_shadow": lambda moment: not moment.smm and bool(moment.shadow & SHADOW_MOV_SS),
     "smm": lambda moment: moment.smm,
     "smm_shadow": lambda moment: moment.smm and moment.smm_shadow != 0,
+    "no_smm_shadow": lambda moment: not (moment.smm and moment.smm_shadow),
 }
 """The moments at which a VM can be paused; their names are those of the service's PauseWhen."""
 

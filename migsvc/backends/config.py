@@ -34,7 +34,8 @@ class VmConfig:
     """A bundled guest with parameters, or flat images, or, for a copy that arrives, a machine.
 
     `machine` is what `Vm.describe` returned on the host it comes from. `incoming` VMs do not run before a grant.
-    `paced`: virtual time that the guest idles away does not outrun real time.
+    `paced`: virtual time that the guest idles away does not outrun real time. `keeps_smm_shadow`: an SMI puts the
+    interrupt shadow aside, as Linux 6.2 does; before, it was lost.
     """
 
     backend: str = "emulator"
@@ -46,6 +47,7 @@ class VmConfig:
     epoch: int = 1
     incoming: bool = False
     paced: bool = True
+    keeps_smm_shadow: bool = True
 
     def to_map(self) -> dict[str, Any]:
         """Return the configuration as it crosses the socket."""
@@ -59,6 +61,7 @@ class VmConfig:
             "epoch": self.epoch,
             "incoming": self.incoming,
             "paced": self.paced,
+            "keeps_smm_shadow": self.keeps_smm_shadow,
         }
 
 
@@ -72,6 +75,7 @@ _CONFIG = (
     Param("epoch", int, 1, least=1, most=(1 << 63) - 2),
     Param("incoming", bool, False),
     Param("paced", bool, True),
+    Param("keeps_smm_shadow", bool, True),
 )
 
 _IMAGE = (

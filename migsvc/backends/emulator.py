@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from emulator.bridge import host_profile, load_sections, save_sections
@@ -50,7 +51,7 @@ class EmulatorVm:
             LimitError: too much RAM.
         """
         with _input_errors():
-            machine_config = _machine_config(config)
+            machine_config = replace(_machine_config(config), keeps_smm_shadow=config.keeps_smm_shadow)
             self._ram = GuestRam.create(machine_config.ram_bytes)
             try:
                 view = memoryview(self._ram.map)

@@ -29,6 +29,13 @@ def serve(
     on_exit: Annotated[
         Literal["keep", "stop"] | None, typer.Option(help="on a graceful stop: keep VMs running, or stop them")
     ] = None,
+    schema_version: Annotated[
+        int | None, typer.Option(min=1, max=2, help="highest schema version spoken; 1: hosts before the SMM shadow")
+    ] = None,
+    smm_carriers: Annotated[
+        Literal["all", "smram", "none"] | None,
+        typer.Option(help="how an SMM shadow can arrive: smram as on Linux 6.2 and later, none as before"),
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None, typer.Option(help="least level logged")
     ] = None,
@@ -41,7 +48,7 @@ def serve(
         settings = Settings.from_env(
             host=host, port=port, data_dir=data_dir, name=name, token_file=token_file, on_exit=on_exit,
             migration_host=migration_host, migration_port=migration_port, migration_advertise=migration_advertise,
-            log_level=log_level,
+            schema_version=schema_version, smm_carriers=smm_carriers, log_level=log_level,
         )  # fmt: skip
         settings.read_token()
     except ConfigError as error:

@@ -38,6 +38,7 @@ class When(StrEnum):
     mov_ss_shadow = "mov_ss_shadow"
     smm = "smm"
     smm_shadow = "smm_shadow"
+    no_smm_shadow = "no_smm_shadow"
 
 
 def path(vm: str, *rest: str) -> str:

@@ -106,6 +106,7 @@ async def _make_place(host: Host, hello: Hello, config: Config, summary: OfferSu
             "source_address": summary.source_address,
             "source_host_id": summary.source_host_id,
             "answer_token": summary.answer_token,
+            "schema_version": config.schema_version,
         },
     )
     vm = VmRow(

@@ -43,6 +43,7 @@ from migsvc.protocol.events import (
 from migsvc.protocol.ownership import UNKNOWN
 from migsvc.service import admission
 from migsvc.service.context import Host
+from migsvc.service.dialect import spoken_versions
 from migsvc.service.faults import fault_json
 from migsvc.service.hosts import host_profile
 from migsvc.service.incoming import Incoming
@@ -58,7 +59,6 @@ from migsvc.stream import (
     VcpuSections,
     VmSections,
 )
-from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
 
 log = logging.getLogger("migsvc.migration")
 
@@ -105,7 +105,7 @@ class Destination:
         skews = (
             ("protocol", hello.protocol_version, PROTOCOL_VERSIONS),
             ("stream", hello.stream_version, STREAM_VERSIONS_READ),
-            ("schema", hello.schema_version, SUPPORTED_SCHEMA_VERSIONS),
+            ("schema", hello.schema_version, spoken_versions(self._host.settings)),
         )
         for what, version, spoken in skews:
             if version not in spoken:
@@ -274,10 +274,12 @@ class Destination:
             f"{journal.row.owner} owns the VM; the copy is checked and loaded",
             cancel=incoming.job.cancel,
         )
+        config = link.reader.config
+        if config is None:
+            raise PeerError(f"{journal.row.peer} said Prepare and has sent no machine")
+        loading = incoming.load(config, vm, vcpus, prepare.console)
         # The journal need not be ahead here: up to Prepared every state leads to a discarded copy.
-        for result in await asyncio.gather(
-            verifying, incoming.load(vm, vcpus, prepare.console), return_exceptions=True
-        ):
+        for result in await asyncio.gather(verifying, loading, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
         await incoming.prepare(prepare)

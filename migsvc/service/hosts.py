@@ -7,6 +7,7 @@ from typing import Any
 from migsvc import __version__
 from migsvc.backends import BACKENDS
 from migsvc.service.context import Host
+from migsvc.service.dialect import within
 from schemas.compat import HostProfile
 
 
@@ -14,7 +15,7 @@ async def host_profile(host: Host) -> HostProfile:
     """Return what this host can hold: its backend's profile within its own limits."""
     (backend,) = BACKENDS.values()
     profile = await host.blocking(backend.profile, host.name)
-    return profile.model_copy(update={"max_ram_bytes": min(profile.max_ram_bytes, host.settings.max_ram_bytes)})
+    return within(profile, host.settings)
 
 
 class Hosts:

@@ -25,16 +25,23 @@ from migsvc.service import workers
 from migsvc.service.cancel import CancelToken
 from migsvc.service.carried import carried_summary
 from migsvc.service.context import Host
+from migsvc.service.dialect import Dialect, RamView, from_version, own_dialect
+from migsvc.service.hosts import host_profile
 from migsvc.service.jobs import Job
 from migsvc.service.journal import now
 from migsvc.service.link import Link, Patience
 from migsvc.service.peers import Peers
-from migsvc.service.records import MigrationState, VmStatus
+from migsvc.service.records import MigrationState, Translation, VmStatus
 from migsvc.service.registry import LiveVm
-from migsvc.stream import STREAM_VERSION
-from schemas.versions import SCHEMA_VERSION
+from migsvc.stream import STREAM_VERSION, Config
+from schemas.shadow import SmmCarrier
+from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
+from schemas.versions.converters import Converted
 
 log = logging.getLogger("migsvc.migration")
+
+_FIRST_VERSION = min(SUPPORTED_SCHEMA_VERSIONS)
+"""What a source spoke that did not yet say which version it spoke."""
 
 ASK_INTERVAL_S = 0.5
 """How often a source that has not answered is asked how the migration ended. There is no last time."""
@@ -70,15 +77,20 @@ class Incoming:
         """The journal's state."""
         return self.job.journal.row.state
 
-    async def load(self, vm: dict[str, bytes], vcpus: list[dict[str, bytes]], console: bytes) -> None:
-        """Put state and console into the copy.
+    async def load(self, config: Config, vm: dict[str, bytes], vcpus: list[dict[str, bytes]], console: bytes) -> None:
+        """Put state and console into the copy; `config` says in which schema version the state came.
 
         Raises:
             IllegalStateError: the state breaks the rules; every finding is listed.
             WorkerError: the worker is gone.
         """
-        self.job.journal.stats.carried = carried_summary(vm, vcpus)
-        await self.live.handle.call("load", vm=vm, vcpus=vcpus)
+        own = own_dialect(await host_profile(self._host))
+        memory = RamView(config.memory, memoryview(await self.live.handle.ram()))
+        read = from_version(vm, vcpus, config.schema_version, own, memory)
+        stats = self.job.journal.stats
+        stats.carried = carried_summary(read.sections.vm, read.sections.vcpus)
+        stats.translation = _translation(read, config.schema_version, own)
+        await self.live.handle.call("load", vm=read.sections.vm, vcpus=read.sections.vcpus)
         status = await self.live.handle.call("status")
         if console:
             await self.live.handle.call("console_import", offset=status["console_end"] - len(console), data=console)
@@ -195,7 +207,7 @@ class Incoming:
             hello = Hello(
                 protocol_version=PROTOCOL_VERSION,
                 stream_version=STREAM_VERSION,
-                schema_version=SCHEMA_VERSION,
+                schema_version=row.config.get("schema_version", _FIRST_VERSION),
                 migration_id=row.id,
                 vm_id=row.vm_id,
                 vm_name=row.vm_name,
@@ -217,3 +229,14 @@ class Incoming:
         config = self.job.journal.row.config
         found = await self._peers.address_of(str(config.get("source_host_id")))
         return found or str(config.get("source_address"))
+
+
+def _translation(read: Converted, version: int, own: Dialect) -> Translation:
+    """Return how the state arrived; what a host keeps where it arrived has not been said differently."""
+    carried_on = own.carrier is SmmCarrier.EVENTS_NIBBLE or version < own.schema_version
+    return Translation(
+        schema_version=version,
+        smm_carrier=None if own.carrier is None else str(own.carrier),
+        losses=[finding.model_dump(mode="json") for finding in read.losses],
+        notes=[finding.model_dump(mode="json") for finding in read.notes if carried_on],
+    )

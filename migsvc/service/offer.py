@@ -15,9 +15,12 @@ from pydantic import ValidationError
 
 from migsvc.errors import InputError
 from migsvc.stream import STREAM_VERSION, Config, config_map
-from schemas.compat import HostProfile, MachineSummary, Verdict, check_compat
-from schemas.errors import problems_of
+from schemas.compat import HostProfile, MachineSummary, check_compat
+from schemas.errors import Severity, problems_of
 from schemas.state import MachineState
+
+UNSAID_SHADOW = "CMP-602"
+"""In SMM without the flag: whether a shadow is put aside is not in the events."""
 
 MAX_ADDRESS_CHARS = 300
 ANSWER_TOKEN_CHARS = 32
@@ -37,13 +40,18 @@ def make_summary(
     config: Config, state: MachineState, *, source_address: str, source_host_id: str, answer_token: str
 ) -> dict[str, Any]:
     """Return the summary for a machine."""
-    summary = MachineSummary.of(state, backend=config.backend, stream_version=STREAM_VERSION)
     return {
-        "machine": summary.model_dump_json(),
+        "machine": machine_summary(config, state).model_dump_json(),
         "source_address": source_address,
         "source_host_id": source_host_id,
         "answer_token": answer_token,
     }
+
+
+def machine_summary(config: Config, state: MachineState) -> MachineSummary:
+    """Return what the machine of a CONFIG needs of a host."""
+    summary = MachineSummary.of(state, backend=config.backend, stream_version=STREAM_VERSION)
+    return summary.model_copy(update={"schema_version": config.schema_version})
 
 
 def offered_config(config: Config) -> dict[str, Any]:
@@ -74,11 +82,12 @@ def read_summary(raw: Mapping[str, Any]) -> OfferSummary:
 def refusals(summary: MachineSummary, config: Config, profile: HostProfile) -> list[dict[str, Any]]:
     """Return a finding per reason for which this host cannot hold the machine exactly; none: it can.
 
-    What would be lost is a refusal as well: nobody has agreed to lose it.
+    What would be lost is a refusal as well: nobody has agreed to lose it. Only of a shadow that may be put aside the
+    source alone can tell, which has seen SMRAM and its operator's word.
     """
     report = check_compat(summary, profile)
     found = []
-    if report.verdict in (Verdict.LOSSY, Verdict.IMPOSSIBLE):
+    if any(finding.severity is not Severity.NOTE and finding.rule != UNSAID_SHADOW for finding in report.findings):
         found = [finding.model_dump(mode="json") for finding in report.findings]
     claims = (
         ("ram_bytes", summary.ram_bytes, config.memory.ram_bytes),
@@ -95,6 +104,9 @@ def refusals(summary: MachineSummary, config: Config, profile: HostProfile) -> l
         for name, claimed, actual in claims
         if claimed != actual
     ]
+    if config.schema_version not in profile.schema_versions:
+        text = f"schema version {config.schema_version}, this host reads {list(profile.schema_versions)}"
+        found.append(refusal("config.schema_version", text, "bring this host up to date"))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,17 +17,19 @@ from migsvc.protocol.precopy import PrecopyPolicy, PrecopyVerdict, RoundFigures,
 from migsvc.service.carried import carried_summary
 from migsvc.service.context import Host
 from migsvc.service.copying import MachineCopier
+from migsvc.service.dialect import Dialect, RamView
 from migsvc.service.jobs import Job
 from migsvc.service.link import Link, Patience
 from migsvc.service.offer import make_summary, offered_config
 from migsvc.service.records import MigrationOptions, PauseWhen, RoundStats, VmStatus
 from migsvc.service.registry import LiveVm
 from migsvc.service.snapshot_files import machine_config
+from migsvc.service.translation import Translator
 from migsvc.service.vm_state import machine_state, memory_map, pause_worker, sample
-from migsvc.stream import Config, Digest, StreamHeader, StreamWriter
+from migsvc.stream import PAGE_BYTES, Config, Digest, StreamHeader, StreamWriter
 from migsvc.transport.pages import Pages, all_pages, pages_of_bitmap
 from schemas.memory import MemoryMap
-from schemas.versions import SCHEMA_VERSION
+from schemas.versions.converters import Converted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,14 +39,17 @@ E = TypeVar("E")
 class Outgoing:
     """One VM being copied over one connection. The calls come in the order in which they stand here."""
 
-    def __init__(self, host: Host, job: Job, live: LiveVm, link: Link, options: MigrationOptions) -> None:
-        """Copy `live` over `link`, on which both hosts have greeted each other."""
+    def __init__(
+        self, host: Host, job: Job, live: LiveVm, link: Link, options: MigrationOptions, dialect: Dialect
+    ) -> None:
+        """Copy `live` over `link`, on which both hosts have greeted each other, in the destination's `dialect`."""
         self._host = host
         self._journal = job.journal
         self._cancel = job.cancel
         self._live = live
         self._link = link
         self._options = options
+        self._translator = Translator(dialect, options.smm_shadow_loss, job.journal.row.peer)
         self._console = b""
         self.copier: MachineCopier | None = None
         self.last_round: RoundStats | None = None
@@ -63,8 +68,10 @@ class Outgoing:
             )
         async with live.lock:
             saved, described = await sample(live, vm.epoch)
-        state = machine_state(memory_map(described), saved)
-        config = machine_config(vm, described, self._host.name)
+        said = await self._say(saved, memory_map(described))
+        self._translator.require(said, moving=not self.runs)
+        state = machine_state(memory_map(described), said.sections._asdict())
+        config = machine_config(vm, described, self._host.name, said.version)
         answer_token = secrets.token_hex(16)
         await self._journal.note(config={**self._journal.row.config, "answer_token": answer_token})
         summary = make_summary(
@@ -91,7 +98,7 @@ class Outgoing:
         ram = memoryview(await live.handle.ram())
         await live.handle.call("dirty_start")
         self._link.limit_bandwidth(self._options.bandwidth_limit_bytes)
-        writer = StreamWriter(StreamHeader(secrets.token_bytes(16), time.time_ns(), SCHEMA_VERSION))
+        writer = StreamWriter(StreamHeader(secrets.token_bytes(16), time.time_ns(), config.schema_version))
         copier = MachineCopier(writer, ram, self._link.write_record, self._cancel.check)
         self.copier = copier
         policy = PrecopyPolicy(self._options.downtime_limit_ms * 1_000_000, self._options.max_rounds)
@@ -137,17 +144,46 @@ class Outgoing:
                     await self._cancel.race(pause_worker(live, options.pause_when, options.pause_limit_instructions))
             # A search for a moment is no downtime: the guest runs until it is found.
             self.paused_ns = asked_ns if options.pause_when is PauseWhen.ANY else time.monotonic_ns()
-        with journal.phase("last_pages"):
-            pages = np.union1d(pending, await self._fetch_dirty(memory))
-            stats = await self._threaded(copier.round, pages)
         with journal.phase("state_save"):
-            saved = await live.handle.call("save")
+            said, written = await self._final_state(memory)
             exported = await live.handle.call("console_export")
             self._console = exported["data"][-MAX_OCTETS:]
-        journal.stats.carried = carried_summary(saved["vm"], saved["vcpus"])
+        with journal.phase("last_pages"):
+            pages = np.union1d(np.union1d(pending, await self._fetch_dirty(memory)), written)
+            stats = await self._threaded(copier.round, pages)
         self.last_round = stats
         with journal.phase("send"):
-            return await self._threaded(copier.finish, saved["vm"], saved["vcpus"])
+            return await self._threaded(copier.finish, said.sections.vm, said.sections.vcpus)
+
+    async def _final_state(self, memory: MemoryMap) -> tuple[Converted, Pages]:
+        """Return the paused VM's state in the destination's words, and the pages that this has changed.
+
+        Raises:
+            IncompatibleError: the shadow put aside by an SMI would be lost, and nobody has agreed to that.
+            ConflictError: the guest did not come to its RSM in time.
+        """
+        live, journal, translator = self._live, self._journal, self._translator
+        saved = await live.handle.call("save")
+        said = await self._say(saved, memory)
+        if self.runs and translator.must_wait(said):
+            async with live.lock:
+                search = pause_worker(live, PauseWhen.NO_SMM_SHADOW, self._options.pause_limit_instructions)
+                await self._cancel.race(search)
+            self.paused_ns = time.monotonic_ns()
+            translator.record.waited = True
+            saved = await live.handle.call("save")
+            said = await self._say(saved, memory)
+        translator.require(said, moving=True)
+        journal.stats.carried = carried_summary(saved["vm"], saved["vcpus"])
+        # SMRAM then says what the state says: the source would put the same byte there if it went on here.
+        offsets = RamView(memory, memoryview(await live.handle.ram())).apply(said.smram_writes)
+        return said, np.array([offset // PAGE_BYTES for offset in offsets], dtype=np.int64)
+
+    async def _say(self, saved: Mapping[str, Any], memory: MemoryMap) -> Converted:
+        """Return what the worker saved in the destination's words; the record holds what that loses."""
+        said = self._translator.say(saved, RamView(memory, memoryview(await self._live.handle.ram())))
+        self._journal.stats.translation = self._translator.record
+        return said
 
     async def prepare(self, digest: Digest) -> None:
         """Ask the destination to get ready, and compare what it verified with what was sent."""

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from migsvc.config import ConfigError, Settings
 from migsvc.errors import ConflictError, LimitError, PeerError
@@ -20,12 +21,13 @@ from migsvc.transport.hostinfo import fetch_host
 
 @dataclass(frozen=True, slots=True)
 class PeerTarget:
-    """A peer as a migration needs it: who it is, where it takes migrations, and the token it asks for."""
+    """A peer as a migration needs it: who it is, where it takes migrations, what it can hold, the token it asks for."""
 
     name: str
     host_id: str
     address: str
     token: str | None
+    profile: dict[str, Any]
 
 
 class Peers:
@@ -88,7 +90,7 @@ class Peers:
         await self._host.catalogue.peers.update(
             name, host_id=info.id, migration_address=info.migration_address, profile=info.profile
         )
-        return PeerTarget(name=name, host_id=info.id, address=info.migration_address, token=token)
+        return PeerTarget(name=name, host_id=info.id, address=info.migration_address, token=token, profile=info.profile)
 
     async def address_of(self, host_id: str) -> str | None:
         """Return where the registered peer with that host id takes migrations now, None if none says so."""

@@ -47,6 +47,7 @@ class PauseWhen(StrEnum):
     MOV_SS_SHADOW = "mov_ss_shadow"  # in a MOV SS or POP SS shadow, outside SMM
     SMM = "smm"  # inside the SMI handler
     SMM_SHADOW = "smm_shadow"  # inside the SMI handler, with a shadow set aside
+    NO_SMM_SHADOW = "no_smm_shadow"  # with no shadow set aside: outside SMM, or entered without one
 
 
 class ImageSpec(Record):
@@ -165,6 +166,14 @@ class SnapshotRestore(Record):
     run: bool = False
 
 
+class SmmShadowLoss(StrEnum):
+    """What to do if the destination has no place for an interrupt shadow that an SMI has put aside."""
+
+    REFUSE = "refuse"  # the migration fails, the VM goes on
+    WAIT = "wait"  # the guest runs on to its RSM, then it moves
+    ACCEPT = "accept"  # it moves without; the record says what was lost
+
+
 class MigrationOptions(Record):
     """How a migration is to run."""
 
@@ -175,6 +184,11 @@ class MigrationOptions(Record):
     pause_when: PauseWhen = Field(default=PauseWhen.ANY, description="moment of the stop-and-copy")
     pause_limit_instructions: int = Field(
         default=50_000_000, ge=1, description="how far to run in search of that moment before the migration fails"
+    )
+    smm_shadow_loss: SmmShadowLoss = Field(
+        default=SmmShadowLoss.REFUSE,
+        description="if the peer would lose a shadow put aside by an SMI (Linux before 6.2): refuse, wait until RSM "
+        "within pause_limit_instructions, or accept the loss",
     )
 
 
@@ -213,6 +227,16 @@ class RoundStats(Record):
     dirty_pages_after: int
 
 
+class Translation(Record):
+    """How the state was said so that the other host understands it, and what that lost."""
+
+    schema_version: int = Field(description="the highest that both hosts speak")
+    smm_carrier: str | None = Field(description="where a shadow put aside by an SMI travels; null: nowhere")
+    waited: bool = Field(default=False, description="the guest ran on until no shadow was put aside")
+    losses: list[dict[str, Any]] = Field(default_factory=list, description="findings; empty: nothing was lost")
+    notes: list[dict[str, Any]] = Field(default_factory=list, description="findings: what was said differently")
+
+
 class MigrationStats(Record):
     """Figures of one migration; durations in ns on the host that measured them."""
 
@@ -227,6 +251,7 @@ class MigrationStats(Record):
         default_factory=list,
         description="per vCPU at the switch-over: rip, smm, shadow, smm_shadow, retired_instructions",
     )
+    translation: Translation | None = Field(default=None, description="null until both hosts have greeted each other")
 
 
 class MigrationRecord(Record):

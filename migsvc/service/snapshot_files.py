@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from migsvc.backends.config import VmConfig
+from migsvc.config import Settings
 from migsvc.errors import IncompatibleError, LimitError, MigsvcError, StreamRejectedError
 from migsvc.service.carried import carried_summary
 from migsvc.service.context import Host
+from migsvc.service.dialect import RamView, from_version, own_dialect, spoken_versions, to_dialect
 from migsvc.service.hosts import host_profile
-from migsvc.service.offer import refusals
+from migsvc.service.offer import machine_summary, refusals
 from migsvc.service.registry import LiveVm
 from migsvc.service.vm_state import machine_state, memory_map, require_legal
 from migsvc.service.workers import resume
 from migsvc.storage.rows import VmRow
 from migsvc.storage.snapshots import SnapshotStore
 from migsvc.stream import (
-    STREAM_VERSION,
     Config,
     MemoryDigest,
     StreamError,
@@ -39,8 +40,7 @@ from migsvc.stream.packing import unpack_map
 from migsvc.stream.records import FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordType
 from migsvc.stream.verify import VerifyReport, verify_stream
 from migsvc.transport.pages import all_pages, select
-from schemas.compat import MachineSummary
-from schemas.versions import SCHEMA_VERSION
+from schemas.state import MachineSections
 
 MAX_FINDINGS = 200
 """Violations listed of a bad upload; a stream of noise has one per record."""
@@ -70,22 +70,22 @@ async def take(host: Host, snapshot_id: str, vm: VmRow, live: LiveVm) -> Written
         saved = await live.handle.call("save")
         described = await live.handle.call("describe")
         ram = memoryview(await live.handle.ram())
-        config = machine_config(vm, described, host.name)
-        return await host.blocking(_write, host.store, snapshot_id, config, ram, saved)
+        own = own_dialect(await host_profile(host))
+        said = to_dialect(saved["vm"], saved["vcpus"], own, RamView(memory_map(described), ram))
+        config = machine_config(vm, described, host.name, said.version)
+        return await host.blocking(_write, host.store, snapshot_id, config, ram, said.sections)
     finally:
         await resume(host, live, stop_log=False)
 
 
-def _write(
-    store: SnapshotStore, snapshot_id: str, config: Config, ram: memoryview, saved: Mapping[str, Any]
-) -> Written:
-    header = StreamHeader(secrets.token_bytes(16), time.time_ns(), SCHEMA_VERSION)
+def _write(store: SnapshotStore, snapshot_id: str, config: Config, ram: memoryview, saved: MachineSections) -> Written:
+    header = StreamHeader(secrets.token_bytes(16), time.time_ns(), config.schema_version)
     memory = MemoryDigest(len(ram))
     memory.update(ram)
-    digest = machine_digest(config.memory, memory.root(), saved["vm"], saved["vcpus"])
+    digest = machine_digest(config.memory, memory.root(), saved.vm, saved.vcpus)
     runs = select(ram, all_pages(config.memory)).data
     with store.create(snapshot_id) as writer:
-        writer.write_all(write_machine(header, config, ram, runs, saved["vm"], saved["vcpus"], digest.memory))
+        writer.write_all(write_machine(header, config, ram, runs, saved.vm, saved.vcpus, digest.memory))
         size = writer.commit()
     return Written(
         vm_name=config.vm_name,
@@ -93,11 +93,11 @@ def _write(
         ram_bytes=config.memory.ram_bytes,
         size_bytes=size,
         state_digest=digest.root.hex(),
-        summary=carried_summary(saved["vm"], saved["vcpus"]),
+        summary=carried_summary(saved.vm, saved.vcpus),
     )
 
 
-def machine_config(vm: VmRow, described: Mapping[str, Any], host_name: str) -> Config:
+def machine_config(vm: VmRow, described: Mapping[str, Any], host_name: str, schema_version: int) -> Config:
     """Return CONFIG of a VM: the row's identity and what the worker describes."""
     return Config(
         vm_id=vm.id,
@@ -106,7 +106,7 @@ def machine_config(vm: VmRow, described: Mapping[str, Any], host_name: str) -> C
         guest=vm.guest,
         epoch=vm.epoch,
         source_host=host_name,
-        schema_version=SCHEMA_VERSION,
+        schema_version=schema_version,
         memory=memory_map(described),
         vcpus=described["vcpus"],
         machine=described["machine"],
@@ -157,12 +157,13 @@ async def restore(host: Host, snapshot_id: str, live: LiveVm) -> None:
     ram = memoryview(await live.handle.ram())
     config, vm, vcpus = await host.blocking(_read, host.store, snapshot_id, ram)
     state = machine_state(config.memory, {"vm": vm, "vcpus": vcpus})
-    summary = MachineSummary.of(state, backend=config.backend, stream_version=STREAM_VERSION)
-    findings = refusals(summary, config, await host_profile(host))
+    profile = await host_profile(host)
+    findings = refusals(machine_summary(config, state), config, profile)
     if findings:
         raise IncompatibleError(f"{host.name} cannot hold the machine of snapshot {snapshot_id}", findings)
     require_legal(state)
-    await live.handle.call("load", vm=vm, vcpus=vcpus)
+    read = from_version(vm, vcpus, config.schema_version, own_dialect(profile), RamView(config.memory, ram))
+    await live.handle.call("load", vm=read.sections.vm, vcpus=read.sections.vcpus)
 
 
 def _read(
@@ -187,7 +188,7 @@ def _read(
     return config, vm, vcpus
 
 
-def verify_file(path: Path, max_ram_bytes: int) -> Written:
+def verify_file(path: Path, settings: Settings) -> Written:
     """Check a file with the independent verifier and return what it holds.
 
     Raises:
@@ -203,10 +204,12 @@ def verify_file(path: Path, max_ram_bytes: int) -> Written:
             findings,
             hint="take it again from its source; nothing was kept",
         )
-    if report.summary["ram_bytes"] > max_ram_bytes:
-        raise LimitError(
-            f"the machine has {report.summary['ram_bytes']} bytes of RAM; this host holds at most {max_ram_bytes}"
-        )
+    if report.summary["schema_version"] not in spoken_versions(settings):
+        text = f"Schema version {report.summary['schema_version']} is not one of {list(spoken_versions(settings))}"
+        raise rejected(StreamError("STR-006", text, offset=12))
+    limit = settings.max_ram_bytes
+    if report.summary["ram_bytes"] > limit:
+        raise LimitError(f"the machine has {report.summary['ram_bytes']} bytes of RAM; this host holds at most {limit}")
     return _read_summary(path, report)
 
 

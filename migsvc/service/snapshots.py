@@ -140,9 +140,7 @@ class Snapshots:
                     batch.clear()
             if batch:
                 await self._host.blocking(writer.write, bytes(batch))
-            about = await self._host.blocking(
-                snapshot_files.verify_file, writer.partial_path, self._host.settings.max_ram_bytes
-            )
+            about = await self._host.blocking(snapshot_files.verify_file, writer.partial_path, self._host.settings)
             size = await self._host.blocking(writer.commit)
         finally:
             await asyncio.shield(self._host.blocking(writer.abort))

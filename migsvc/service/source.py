@@ -32,6 +32,7 @@ from migsvc.protocol.events import (
 from migsvc.protocol.transitions import Role
 from migsvc.service import workers
 from migsvc.service.context import Host
+from migsvc.service.dialect import Dialect, agree, spoken_versions
 from migsvc.service.jobs import Job
 from migsvc.service.journal import now
 from migsvc.service.link import Link, Patience
@@ -41,7 +42,6 @@ from migsvc.service.records import MigrationOptions, MigrationState
 from migsvc.service.registry import LiveVm
 from migsvc.service.workers import fence, resume
 from migsvc.stream import STREAM_VERSION
-from schemas.versions import SCHEMA_VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,8 +100,8 @@ class SourceEngine:
             self._link = await cancel.race(Link.dial(self._host, Role.SOURCE, self._target.address))
         await self._enter(MigrationState.NEGOTIATING, "the peer is asked whether it can hold it")
         with journal.phase("negotiate"):
-            await self._greet(self._link, self._target)
-            out = self._out = Outgoing(self._host, self._job, self._vm, self._link, self._options)
+            dialect = await self._greet(self._link, self._target)
+            out = self._out = Outgoing(self._host, self._job, self._vm, self._link, self._options, dialect)
             config = await out.negotiate()
         await self._enter(MigrationState.PRECOPY, "its memory is copied behind its back")
         with journal.phase("precopy"):
@@ -120,13 +120,14 @@ class SourceEngine:
 
     # Phases
 
-    async def _greet(self, link: Link, target: PeerTarget) -> None:
-        """Say Hello, and make sure that the right host answers."""
-        row = self._journal.row
+    async def _greet(self, link: Link, target: PeerTarget) -> Dialect:
+        """Say Hello, and make sure that the right host answers; return what it understands."""
+        row, spoken = self._journal.row, spoken_versions(self._host.settings)
+        version = agree(spoken, target.name, target.profile).schema_version
         hello = Hello(
             protocol_version=PROTOCOL_VERSION,
             stream_version=STREAM_VERSION,
-            schema_version=SCHEMA_VERSION,
+            schema_version=version,
             migration_id=row.id,
             vm_id=row.vm_id,
             vm_name=row.vm_name,
@@ -148,6 +149,7 @@ class SourceEngine:
                 hint="give one of them another name (MIGSVC_NAME)",
             )
         self._welcome = welcome
+        return agree((version,), welcome.host_name, welcome.profile)
 
     async def _commit(self) -> None:
         """The commit point: one durable transaction, then the fence."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from migsvc.backends.client import WorkerHandle
@@ -27,7 +28,8 @@ async def spawn(host: Host, vm_id: str, name: str, config: VmConfig) -> LiveVm:
         InputError: the backend or the configuration is wrong.
         WorkerError: the process does not come up.
     """
-    handle = await WorkerHandle.spawn(host.settings.run_dir, vm_id, config)
+    wanted = replace(config, keeps_smm_shadow=host.settings.smm_carriers != "none")
+    handle = await WorkerHandle.spawn(host.settings.run_dir, vm_id, wanted)
     return _live(host, vm_id, name, handle)
 
 

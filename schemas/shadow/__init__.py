@@ -21,7 +21,7 @@ from .carriers import (
 from .conversion import SHADOW_WORDS, Conversion, SmramWrite, best_carrier, carrier_shadow, convert_carrier
 from .events import for_stock_kernel, smm_shadow, with_smm_shadow
 from .losses import LOSSES, SMM_SHADOW_LOSSES, LossRow, loss
-from .places import MSR_IA32_SMBASE, SmramAccess, in_smm, int_shadow_gpa
+from .places import MSR_IA32_SMBASE, SVM_VENDORS, VMX_VENDORS, SmramAccess, in_smm, int_shadow_gpa
 
 __all__ = [
     "CARRIERS",
@@ -33,6 +33,8 @@ __all__ = [
     "SMM_SHADOW_LOSSES",
     "SMRAM_INT_SHADOW_32",
     "SMRAM_INT_SHADOW_64",
+    "SVM_VENDORS",
+    "VMX_VENDORS",
     "CarrierRow",
     "Conversion",
     "LossRow",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import Finding, Severity
 from ..shadow import Conversion, SmmCarrier, SmramAccess, SmramWrite, carrier_shadow, convert_carrier, in_smm
-from ..shadow.losses import loss
+from ..shadow.losses import SMM_SHADOW_LOSSES, loss
 from ..state import MachineSections, Sections, VcpuState
 from ..uapi.vcpu_events import KvmVcpuEvents, VcpuEventFlags
 from .drops import DROP_OF
@@ -30,6 +30,11 @@ class Converted:
     smram_writes: tuple[SmramWrite, ...] = ()
     losses: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
+
+    @property
+    def loses_smm_shadow(self) -> bool:
+        """Whether a shadow that was put aside does not arrive."""
+        return any(f.rule in SMM_SHADOW_LOSSES and f.severity is Severity.ERROR for f in self.losses)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything but the sections as JSON values."""
@@ -56,10 +61,16 @@ class _Report:
         self.findings += (*done.losses, *done.notes)
         return done.state
 
+    def close(self, sections: MachineSections, version: int) -> Converted:
+        losses = tuple(finding for finding in self.findings if finding.severity is not Severity.NOTE)
+        notes = tuple(finding for finding in self.findings if finding.severity is Severity.NOTE)
+        return Converted(sections, version, tuple(self.writes), losses, notes)
+
 
 class _Context(NamedTuple):
     memory: SmramAccess | None
     carrier: SmmCarrier | None
+    vendor: str | None
     report: _Report
 
 
@@ -70,12 +81,13 @@ def convert_version(
     target: int,
     memory: SmramAccess | None = None,
     carrier: SmmCarrier | None = SmmCarrier.SMRAM,
+    vendor: str | None = None,
 ) -> Converted:
     """Return the sections in version `target`; the same sections if both versions are one.
 
     `memory` is guest RAM where it is at hand: on the way up the shadow put aside is read from it, on the way down it
-    goes there. `carrier` is what the target keeps it in if its version has no nibble, None if it keeps it nowhere.
-    The sections must be decodable (`schemas.state.section_problems`).
+    goes there. `carrier` is what the target keeps it in if its version has no nibble, None if it keeps it nowhere;
+    `vendor` is the CPUID vendor of its processor. The sections must be decodable (`schemas.state.section_problems`).
 
     Raises:
         ValueError: there is no such version.
@@ -83,15 +95,31 @@ def convert_version(
     """
     version_row(source), version_row(target)
     report = _Report()
-    context = _Context(memory, carrier, report)
+    context = _Context(memory, carrier, vendor, report)
     while source != target:
         lower, upper = (source, source + 1) if source < target else (source - 1, source)
         step = _STEPS[lower, upper]
         sections = (step.up if source < target else step.down)(sections, context)
         source = upper if source < target else lower
-    losses = tuple(finding for finding in report.findings if finding.severity is not Severity.NOTE)
-    notes = tuple(finding for finding in report.findings if finding.severity is Severity.NOTE)
-    return Converted(sections, target, tuple(report.writes), losses, notes)
+    return report.close(sections, target)
+
+
+def to_carrier(
+    sections: MachineSections,
+    version: int,
+    carrier: SmmCarrier | None,
+    memory: SmramAccess | None = None,
+    vendor: str | None = None,
+) -> Converted:
+    """Return the sections in the same version with the shadow put aside in `carrier`; see `convert_carrier`.
+
+    Raises:
+        SchemaError: as `convert_version`.
+    """
+    report = _Report()
+    context = _Context(memory, carrier, vendor, report)
+    vcpus = [_recarried(dict(raw), index, context) for index, raw in enumerate(sections.vcpus)]
+    return report.close(MachineSections(dict(sections.vm), vcpus), version)
 
 
 def up(sections: MachineSections, memory: SmramAccess | None = None) -> Converted:
@@ -139,15 +167,21 @@ def _down_to_1(sections: MachineSections, context: _Context) -> MachineSections:
 
 
 def _vcpu_down_to_1(raw: Sections, index: int, context: _Context) -> Sections:
+    return _without(_recarried(raw, index, context), "vcpu", f"vcpus.{index}.", context.report)
+
+
+def _recarried(raw: Sections, index: int, context: _Context) -> Sections:
+    """Return a vCPU's sections with the shadow put aside in the context's carrier; most have none and stay."""
     events = KvmVcpuEvents.unpack(raw["events"])
-    elsewhere = context.memory is not None or "nested_state" in raw
-    if events.has(_SHADOW_FLAG) or events.interrupt.shadow.smm or (in_smm(events) and elsewhere):
+    shadow = events.interrupt.shadow
+    elsewhere = in_smm(events) and (context.memory is not None or "nested_state" in raw)
+    if events.has(_SHADOW_FLAG) or shadow.smm or elsewhere or (shadow.current and context.vendor is not None):
         vcpu = VcpuState.from_sections(raw, index=index)
         source = _held_in(vcpu)
-        done = convert_carrier(vcpu, context.carrier, context.memory, source=source)
+        done = convert_carrier(vcpu, context.carrier, context.memory, source=source, vendor=context.vendor)
         changed = context.report.took(done).to_sections()
         raw |= {name: body for name, body in changed.items() if name in ("events", "nested_state")}
-    return _without(raw, "vcpu", f"vcpus.{index}.", context.report)
+    return raw
 
 
 def _held_in(vcpu: VcpuState) -> SmmCarrier:

@@ -171,3 +171,23 @@ def test_trap_flag_of_the_image_traps_after_the_next_instruction_only(lab):
     machine.run()
     assert machine.pending() == (1, None, 1 << 14)
     assert machine.state.rip == 0x1001
+
+
+def test_a_cpu_that_does_not_keep_the_shadow_drops_it_on_entry(lab):
+    machine = lab().real("90")
+    handler(machine, RSM)
+    machine.cpu.keeps_smm_shadow = False
+    machine.state.shadow = SHADOW_STI
+    machine.cpu.request_smi()
+    machine.run()
+    assert not machine.state.smm
+    assert machine.state.shadow == 0
+
+
+def test_a_cpu_that_does_not_keep_the_shadow_ignores_the_byte_of_another_host(lab):
+    machine = lab().real("90")
+    handler(machine, "2ec606cbfe02" + RSM)
+    machine.cpu.keeps_smm_shadow = False
+    machine.cpu.request_smi()
+    machine.run(2)
+    assert (machine.state.smm, machine.state.shadow, machine.state.smm_shadow) == (False, 0, 0)

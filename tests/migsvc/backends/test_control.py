@@ -53,11 +53,11 @@ def test_the_conditions_are_those_of_the_service():
 @pytest.mark.parametrize(
     ("moment", "held"),
     [
-        (Moment(False, 0, 0), {"any"}),
-        (Moment(False, SHADOW_STI, 0), {"any", "interrupt_shadow", "sti_shadow"}),
-        (Moment(False, SHADOW_MOV_SS, 0), {"any", "interrupt_shadow", "mov_ss_shadow"}),
-        (Moment(True, 0, 0), {"any", "smm"}),
-        (Moment(True, SHADOW_STI, 0), {"any", "smm"}),
+        (Moment(False, 0, 0), {"any", "no_smm_shadow"}),
+        (Moment(False, SHADOW_STI, 0), {"any", "interrupt_shadow", "sti_shadow", "no_smm_shadow"}),
+        (Moment(False, SHADOW_MOV_SS, 0), {"any", "interrupt_shadow", "mov_ss_shadow", "no_smm_shadow"}),
+        (Moment(True, 0, 0), {"any", "smm", "no_smm_shadow"}),
+        (Moment(True, SHADOW_STI, 0), {"any", "smm", "no_smm_shadow"}),
         (Moment(True, 0, SHADOW_MOV_SS), {"any", "smm", "smm_shadow"}),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from migsvc.errors import ConflictError, LimitError, NotFoundError, NotOwnerError, StorageError
 from migsvc.service import destination, hosts, source
+from migsvc.service.dialect import Dialect
 from migsvc.service.records import (
     MigrationCreate,
     MigrationOptions,
@@ -199,7 +200,7 @@ def test_the_wrong_token_and_other_versions_are_refused(lab, run, steps, monkeyp
                 done = await steps.migrate(a, "vm", peer)
                 assert done.state == MigrationState.FAILED
                 assert "token" in done.error["detail"]
-            monkeypatch.setattr(source, "SCHEMA_VERSION", 99)
+            monkeypatch.setattr(source, "agree", lambda *_: Dialect(99, None))
             done = await steps.migrate(a, "vm", "b")
             assert done.state == MigrationState.FAILED
             assert "schema version 99" in done.error["detail"]
