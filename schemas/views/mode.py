@@ -77,6 +77,12 @@ def is_64_bit(vcpu: VcpuState) -> bool:
     return bool(vcpu.sregs.efer & EFER_LMA)
 
 
+def has_long_mode(vcpu: VcpuState) -> bool:
+    """Return whether CPUID gives the guest long mode: it decides which SMRAM map an SMI writes."""
+    leaf = vcpu.cpuid2.leaf(0x80000001)
+    return leaf is not None and bool(leaf.edx >> 29 & 1)
+
+
 def shadow_aside(vcpu: VcpuState) -> str:
     """Return the interrupt shadow that an SMI put aside, in words; it may travel in another carrier than the events."""
     if not vcpu.events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW):
