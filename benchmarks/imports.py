@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,10 +40,10 @@ def start_times(document: str) -> dict[str, StartTime]:
         environment["PYTHONPYCACHEPREFIX"] = cache
         for number in range(RUNS + 1):
             for name, code in CASES:
-                begin, before = time.perf_counter(), os.times()
+                begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
                 subprocess.run([sys.executable, "-c", code, document], env=environment, check=True)
-                after = os.times()
-                cpu = after.children_user - before.children_user + after.children_system - before.children_system
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
                 if number:  # the first fills the cache
                     samples[name].append(StartTime(1000 * (time.perf_counter() - begin), 1000 * cpu))
     return {
