@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from schemas.versions import SCHEMA_VERSION
+
 ENV_PREFIX = "MIGSVC_"
 """Prefix of every environment variable that the agent reads."""
 
@@ -105,8 +107,11 @@ class Settings(Limits):
         default="keep", description="what a graceful stop does with VM workers: leave them running, or end them"
     )
     paced: bool = Field(default=True, description="an idle guest's virtual time does not outrun real time")
-    schema_version: Literal[1, 2] = Field(
-        default=2, description="highest schema version that this host speaks; 1 is that of hosts before the SMM shadow"
+    schema_version: int = Field(
+        default=SCHEMA_VERSION,
+        ge=1,
+        le=SCHEMA_VERSION,
+        description="highest schema version that this host speaks; 1 is that of hosts before the SMM shadow",
     )
     smm_carriers: Literal["all", "smram", "none"] = Field(
         default="all",

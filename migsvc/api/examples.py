@@ -77,6 +77,15 @@ OPTIONS: dict[str, Any] = {
     "timeout_s": 3600.0,
     "pause_when": "smm_shadow",
     "pause_limit_instructions": 50000000,
+    "smm_shadow_loss": "refuse",
+}
+
+TRANSLATION: dict[str, Any] = {
+    "schema_version": 2,
+    "smm_carrier": "events_nibble",
+    "waited": False,
+    "losses": [],
+    "notes": [],
 }
 
 MIGRATION: dict[str, Any] = {
@@ -108,6 +117,7 @@ MIGRATION: dict[str, Any] = {
         "downtime_ns": 9000000,
         "total_ns": 60000000,
         "carried": [CARRIED],
+        "translation": TRANSLATION,
     },
     "error": None,
     "created_at": AT,

@@ -46,6 +46,11 @@ async def create_migration(
             openapi_examples=body_examples(
                 plain={"vm": "web-1", "peer": "host-b"},
                 inside_the_smi_handler={"vm": "web-1", "peer": "host-b", "options": {"pause_when": "smm_shadow"}},
+                to_a_host_without_smm_shadow={
+                    "vm": "web-1",
+                    "peer": "host-old",
+                    "options": {"smm_shadow_loss": "wait"},
+                },
             )
         ),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,10 @@ def start(
     pause_when: Annotated[When, typer.Option(help="moment of the stop-and-copy")] = When.any,
     downtime_limit_ms: Annotated[int | None, typer.Option(min=1, help="allowed downtime (default 300)")] = None,
     bandwidth_limit_bytes: Annotated[int | None, typer.Option(min=65536, help="bytes a second")] = None,
+    on_smm_shadow_loss: Annotated[
+        Literal["refuse", "wait", "accept"] | None,
+        typer.Option(help="if the peer would lose a shadow put aside by an SMI (default refuse)"),
+    ] = None,
     max_rounds: Annotated[int | None, typer.Option(min=1, help="then stop and copy the rest")] = None,
     timeout_s: Annotated[float | None, typer.Option(min=0.001, help="then cancel")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="follow it to the end; exit 1 if it fails")] = False,
@@ -58,6 +62,7 @@ def start(
         "pause_when": pause_when.value,
         "downtime_limit_ms": downtime_limit_ms,
         "bandwidth_limit_bytes": bandwidth_limit_bytes,
+        "smm_shadow_loss": on_smm_shadow_loss,
         "max_rounds": max_rounds,
         "timeout_s": timeout_s,
     }
@@ -79,6 +84,8 @@ def summary(record: dict[str, Any]) -> str:
             f"\n{len(stats['rounds'])} rounds, {stats['pages']} pages, {human_bytes(stats['bytes'])}, "
             f"downtime {human_ms(stats['downtime_ns'])}, total {human_ms(stats['total_ns'])}"
         )
+    for loss in (stats.get("translation") or {}).get("losses", []):
+        text += f"\nlost: {loss['where']}: {loss['message']} ({loss['rule']})"
     return text
 
 

@@ -51,7 +51,7 @@ class Agreement:
         self._acked = 0
 
     def require(self, event: Event, blame: Blame) -> None:
-        """Require that an event agrees with what was said; the rules are PRO-007, PRO-008 and PRO-013 to PRO-018."""
+        """Require that an event agrees with what was said; PRO-007, PRO-008 and PRO-013 to PRO-019."""
         check = _CHECKS.get(type(event))
         if check is not None:
             check(self, event, blame)
@@ -100,6 +100,9 @@ class Agreement:
         hello = self._hello
         if hello is None or (config.vm_id, config.vm_name, config.epoch) != (hello.vm_id, hello.vm_name, hello.epoch):
             raise blame("PRO-008", "The offered config is not of the VM and epoch in Hello")
+        if config.schema_version != hello.schema_version:
+            text = f"The offered config is of schema version {config.schema_version}, Hello says {hello.schema_version}"
+            raise blame("PRO-019", text)
 
     def _round_ack(self, event: RoundAck, blame: Blame) -> None:
         if event.round != self._acked + 1 or event.round > self._rounds:

@@ -9,12 +9,15 @@ def test_every_setting_is_read_from_its_variable(tmp_path):
         "MIGSVC_DATA_DIR": str(tmp_path),
         "MIGSVC_NAME": "host-x",
         "MIGSVC_ON_EXIT": "stop",
+        "MIGSVC_SCHEMA_VERSION": "1",
+        "MIGSVC_SMM_CARRIERS": "none",
         "MIGSVC_MAX_VMS": "3",
         "MIGSVC_TEST_STALL": "source:precopy:1.5",
         "MIGSVC_SERVER": "http://of-the-cli",
     }
     settings = Settings.from_env(values)
     assert (settings.port, settings.data_dir, settings.name) == (0, tmp_path, "host-x")
+    assert (settings.schema_version, settings.smm_carriers) == (1, "none")
     assert (settings.on_exit, settings.max_vms, settings.test_stall) == ("stop", 3, "source:precopy:1.5")
 
 
@@ -25,8 +28,9 @@ def test_arguments_win_over_the_environment_and_none_is_no_argument():
 
 def test_every_refused_setting_is_named_with_its_variable():
     with pytest.raises(ConfigError) as caught:
-        Settings.from_env({"MIGSVC_PORT": "many", "MIGSVC_MAX_VMS": "0", "MIGSVC_NAME": "a b"})
-    assert all(name in str(caught.value) for name in ("MIGSVC_PORT", "MIGSVC_MAX_VMS", "MIGSVC_NAME"))
+        Settings.from_env({"MIGSVC_PORT": "many", "MIGSVC_MAX_VMS": "0", "MIGSVC_SCHEMA_VERSION": "3"})
+    wrong = ("MIGSVC_PORT", "MIGSVC_MAX_VMS", "MIGSVC_SCHEMA_VERSION")
+    assert all(name in str(caught.value) for name in wrong)
 
 
 @pytest.mark.parametrize("field", ["host", "migration_host"])

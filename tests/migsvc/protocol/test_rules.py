@@ -116,6 +116,7 @@ REMOTE = {
         lambda k: hear(k, "greet", Offer({**config_map(k.smith.config), "vcpus": 0}, {})),
         lambda k: hear(k, "greet", Offer({**config_map(k.smith.config), "epoch": 4}, {})),
     ],
+    "PRO-019": [lambda k: hear(k, "greet", Offer({**config_map(k.smith.config), "schema_version": 2}, {}))],
     "PRO-010": [
         lambda k: hear(k, "greet", Accept(), by_dialer=True),
         lambda k: hear(k, "offer", Commit(4)),
