@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["SECTIONS_BOUNDS", "LazyVcpu", "decode_sections", "encode_sections"]
 
 SECTIONS_BOUNDS = Bounds(max_bytes=1 << 20, max_depth=2, max_values=256)
-"""A map of names to octets; a container where octets belong is told by its name. The sections of a vCPU have bounds of their own, about 400 KiB together."""
+"""A map of names to octets; a container where octets belong is told by its name.
+
+The sections of a vCPU have bounds of their own, about 400 KiB together.
+"""
 
 
 def encode_sections(sections: Mapping[str, bytes], scope: Literal["vcpu", "vm"], *, index: int = 0) -> bytes:

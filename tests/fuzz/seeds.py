@@ -10,7 +10,7 @@ import msgpack
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from targets import SAMPLE, SMITH, TARGETS
+from targets import FULL, SAMPLE, SMITH, TARGETS
 
 from emulator.bridge import host_profile
 from schemas.codec.documents import pack_machine, pack_vcpu
@@ -30,6 +30,13 @@ PATHS = (
     "lapic.LVTT",
     "xcrs.xcr0",
 )
+
+
+OVERLAYS = [bytes([section, 0, 0, 8]) + bytes(range(8)) for section in range(4)]
+IN_SMM = (
+    bytes([list(FULL.to_sections()).index("events"), 0, 0, 28]) + bytes(11) + b"\x22" + bytes(8) + b"\x4d" + bytes(7)
+)
+"""A shadow put aside, and the flags that say so."""
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -52,7 +59,9 @@ def seeds() -> dict[str, list[bytes]]:
         "export_json": [export()],
         "paths": [path.encode() for path in PATHS],
         "structs": [bytes([number]) + bytes(row.model.SIZE) for number, row in enumerate(SECTIONS)],
-        "legality": [bytes([i, 0, 0, 8]) + bytes(range(8)) for i in range(4)],
+        "legality": OVERLAYS,
+        "views": OVERLAYS,
+        "conversions": [*OVERLAYS, IN_SMM],
     }
 
 

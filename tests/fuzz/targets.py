@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from emulator.bridge import host_profile
 from migsvc.stream import MachineLoader, StreamError
 from migsvc.stream.packing import PackingError, pack_map, unpack_map
 from migsvc.stream.verify import verify_stream
@@ -30,13 +31,19 @@ from schemas.codec.documents import (
 from schemas.codec.packing import unpack
 from schemas.codec.sections import SECTIONS_BOUNDS, LazyVcpu, decode_sections, encode_sections
 from schemas.codec.text import TextBounds, decode_json
-from schemas.compat import HostProfile
+from schemas.compat import HostProfile, baseline, check_compat
+from schemas.diff import diff_states
 from schemas.errors import SchemaError
 from schemas.evolution import SchemaExport, load_export
 from schemas.invariants import check_state
+from schemas.ordering import check_order, restore_order
 from schemas.paths import format_path, get, parse
-from schemas.state import VcpuState, section_problems
+from schemas.shadow import SmmCarrier, convert_carrier
+from schemas.state import MachineState, VcpuState, VmState, section_problems
 from schemas.uapi import SECTIONS, VCPU_SECTIONS
+from schemas.views.page import page
+from schemas.views.sections import vcpu_of, view_vcpu, views_json
+from schemas.views.text import page_lines
 
 KIT = Path(__file__).parents[1] / "migsvc" / "stream" / "conftest.py"
 
@@ -172,7 +179,9 @@ def profile_json(data: bytes) -> None:
     except SchemaError as error:
         return hold(bool(error.problems), "refused without a reason")
     hold(decode_json(HostProfile, profile.model_dump_json()) == profile, "JSON does not come back")
-    return None
+    check_compat(profile, PROFILE).model_dump_json()
+    check_compat(PROFILE, profile).model_dump_json()
+    return hold(bool(baseline([PROFILE, profile]).model_dump_json()), "no baseline")
 
 
 def export_json(data: bytes) -> None:
@@ -212,10 +221,9 @@ def structs(data: bytes) -> None:
     return hold(row.model.model_validate_json(held.model_dump_json()) == held, "JSON does not come back")
 
 
-def legality(data: bytes) -> None:
-    """Octets laid over a good vCPU: no rule and no compatibility rule fails on them."""
-    raw = dict(SAMPLE.to_sections())
-    at = 0
+def overlaid(data: bytes) -> VcpuState | None:
+    """Return a vCPU with every section over which the octets are laid, piece by piece; None if a count became wrong."""
+    raw, at = dict(FULL.to_sections()), 0
     while at + 4 <= len(data):
         name = list(raw)[data[at] % len(raw)]
         place, length = int.from_bytes(data[at + 1 : at + 3], "little"), data[at + 3] % 33
@@ -224,12 +232,47 @@ def legality(data: bytes) -> None:
         body[place : place + len(piece)] = piece[: len(body) - place]
         raw[name] = bytes(body)
         at += 4 + length
-    if section_problems(raw, "vcpu"):
+    return None if section_problems(raw, "vcpu") else VcpuState.from_sections(raw)
+
+
+def legality(data: bytes) -> None:
+    """No rule and no compatibility rule fails on any state."""
+    state = overlaid(data)
+    if state is None:
         return
-    state = VcpuState.from_sections(raw)
     for vendor in (None, "GenuineIntel", "AuthenticAMD"):
         for finding in check_state(state, host_vendor=vendor):
             json.dumps(finding.model_dump(mode="json"))
+    machine = MachineState(memory=SMITH.memory, vm=VmState(), vcpus=[state])
+    check_compat(machine, PROFILE).model_dump_json()
+
+
+def views(data: bytes) -> None:
+    """The decoded views lose nothing; the page of any state can be written."""
+    state = overlaid(data)
+    if state is None:
+        return
+    decoded = view_vcpu(state)
+    hold(vcpu_of(decoded, index=state.index) == state, "the views lose something")
+    json.dumps(views_json(decoded))
+    for everything in (False, True):
+        list(page_lines(page(state, everything=everything)))
+
+
+def conversions(data: bytes) -> None:
+    """Carriers, versions and differences of any state: no failure, and the difference to itself is none."""
+    state = overlaid(data)
+    if state is None:
+        return
+    for carrier in (None, *SmmCarrier):
+        try:
+            convert_carrier(state, carrier, None)
+        except SchemaError as error:
+            hold(bool(error.problems), "refused without a reason")
+    hold(not diff_states(state, state).changes, "a state differs from itself")
+    diff_states(FULL, state).model_dump_json()
+    order = [step.name for step in restore_order(state)]
+    hold(not check_order(order, restore_order(state)), "the restore order breaks its own rows")
 
 
 def sample_vcpu() -> VcpuState:
@@ -247,6 +290,9 @@ def sample_vcpu() -> VcpuState:
 
 
 SAMPLE = sample_vcpu()
+FULL = VcpuState.from_sections({**SMITH.vcpus[0], **SAMPLE.to_sections()})
+"""With every optional section."""
+PROFILE = host_profile("host")
 
 
 class Target(NamedTuple):
@@ -269,4 +315,6 @@ TARGETS: dict[str, Target] = {
     "paths": Target(paths, 512),
     "structs": Target(structs, 1 << 14),
     "legality": Target(legality, 4096),
+    "views": Target(views, 4096),
+    "conversions": Target(conversions, 4096),
 }
