@@ -183,7 +183,7 @@ def _consequences(state: Any, prefix: Parts, inner: Parts) -> Iterator[tuple[Par
             if inner[1 : 1 + len(row.field)] == row.field:
                 target = (*prefix, "events", "flags")
                 yield target, locate(state, target).value | row.flag, f"{row.flag.name} makes the change count"
-    elif inner[0] in ("sregs", "sregs2") and inner[1] in SpecialRegisters.model_fields:
+    elif inner[0] in ("sregs", "sregs2") and inner[1:2] and inner[1] in SpecialRegisters.model_fields:
         field = inner[1:2] if inner[1] in _WORDS else inner[1:3]
         value = locate(state, (*prefix, inner[0], *field)).value
         other = "sregs2" if inner[0] == "sregs" else "sregs"

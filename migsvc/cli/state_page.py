@@ -1,40 +1,34 @@
-"""The page of a state as people read it."""
+"""The page of a state: what `schemas.views` says of it, below a line on where it comes from."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
 
 import typer
 
-from migsvc.cli.documents import StateDocument, VcpuDocument
-from migsvc.cli.output import print_rows
-from migsvc.units import shadow_text
-
-GENERAL_REGISTERS = (
-    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
-    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"),
-)
-CONTROL_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "efer")
+from migsvc.cli.documents import MachineDocument, StateDocument
+from migsvc.units import human_bytes
+from schemas.views.page import page
+from schemas.views.text import page_lines
 
 
 def print_page(document: StateDocument, *, everything: bool) -> None:
-    """Print the registers and events of every vCPU; `everything` adds the sections that are there."""
-    vcpus = [document.state] if isinstance(document, VcpuDocument) else document.state.vcpus
-    for vcpu in vcpus:
-        typer.secho(f"vCPU {vcpu.index}", bold=True)
-        print_rows(("register", "value"), rows_of(vcpu.model_dump(mode="json")))
-        if everything:
-            print_rows(("section", "bytes"), [(name, str(len(raw))) for name, raw in vcpu.to_sections().items()])
+    """Print the page of a state: the core registers and what is unusual, or everything."""
+    typer.echo(origin_line(document))
+    for line, title in page_lines(page(document.state, everything=everything)):
+        typer.secho(line, bold=title)
 
 
-def rows_of(state: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what people want to see first: registers, then events."""
-    regs, sregs, events = state["regs"], state["sregs"], state["events"]
-    rows = [(name, str(regs[name])) for name in GENERAL_REGISTERS]
-    rows += [(name, str(sregs[name])) for name in CONTROL_REGISTERS if name in sregs]
-    shadow, smi = events["interrupt"]["shadow"], events["smi"]
-    rows.append(("shadow", shadow_text(shadow["current"])))
-    rows.append(("smm", "yes" if smi["smm"] else "no"))
-    rows.append(("smm shadow", shadow_text(shadow["smm"])))
-    rows.append(("smi pending", "yes" if smi["pending"] else "no"))
-    return rows
+def origin_line(document: StateDocument) -> str:
+    """Return where a document comes from, and what a stream says of its machine."""
+    if not isinstance(document, MachineDocument) or document.stream is None:
+        return f"{document.origin} ({document.form})"
+    config, header = document.stream.config, document.stream.header
+    made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.created_unix_ns // 1_000_000_000))
+    guest = f", guest {config.guest}" if config.guest else ""
+    text = (
+        f"{document.origin}: VM {config.vm_name} of {config.source_host}, epoch {config.epoch}, {made}; "
+        f"backend {config.backend}{guest}, {human_bytes(config.memory.ram_bytes)} of RAM, "
+        f"schema version {header.schema_version}"
+    )
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

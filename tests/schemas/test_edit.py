@@ -124,6 +124,15 @@ def test_an_msr_is_copied_to_the_register_that_it_shows(legal_vcpu, changed, reg
     assert made.msrs.values_by_index() == {number: 0x800}
 
 
+def test_an_optional_section_can_be_taken_out_and_not_put_in(legal_vcpu, changed):
+    sregs2 = KvmSregs2.unpack(legal_vcpu.sregs.pack()[:280] + bytes(40))
+    vcpu = changed(legal_vcpu, {"sregs2": sregs2})
+    assert edit_state(vcpu, ["sregs2=null"]).state == legal_vcpu
+    assert edit_state(legal_vcpu, ["sregs2=null"]).state == legal_vcpu
+    with pytest.raises(FieldError, match="sregs2"):
+        edit_state(legal_vcpu, ["sregs2=1"])
+
+
 def test_an_msr_that_is_not_there_is_not_made_by_its_register(legal_vcpu, changed):
     vcpu = changed(legal_vcpu, {"msrs": KvmMsrs.of({})})
     made, notes = edit_state(vcpu, ["sregs.efer.SCE=1"])

@@ -9,7 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from migsvc.api import examples
 from migsvc.cli import app
+from migsvc.stream import Config, StreamHeader, write_machine
+from schemas.edit import edit_state
+from schemas.memory import MemoryMap, MemorySlot
+from schemas.state import MachineState, VcpuState, VmState
+from schemas.uapi.clock import KvmClockData
 
 
 class ScriptedHost:
@@ -87,3 +93,40 @@ def run(host, monkeypatch):
         return CliRunner().invoke(app, [*arguments, *extra], **options)
 
     return invoke
+
+
+@pytest.fixture
+def vcpu():
+    """A legal vCPU in SMM, the shadow of an STI put aside in the events."""
+    state = VcpuState.model_validate(examples.vcpu_state())
+    assignments = (
+        "msrs.MSR_IA32_SMBASE=0x30000",
+        "events.smi.smm=1",
+        "events.interrupt.shadow.smm=sti",
+        "sregs.cr0=0x60000010",
+        "debugregs.dr6=0xffff0ff0",
+        "debugregs.dr7=0x400",
+    )
+    return edit_state(state, assignments).state
+
+
+@pytest.fixture
+def machine(vcpu):
+    """One vCPU, a clock, and 1 MiB of RAM in both address spaces."""
+    slots = tuple(MemorySlot(as_id=n, slot=0, gpa=0, size_bytes=1 << 20, backing_offset_bytes=0) for n in (0, 1))
+    return MachineState(
+        memory=MemoryMap(slots=slots, ram_bytes=1 << 20), vm=VmState(clock=KvmClockData.zero()), vcpus=[vcpu]
+    )
+
+
+@pytest.fixture
+def machine_file(machine, tmp_path):
+    """The machine as a snapshot; the second page of its RAM begins with 1."""
+    file = tmp_path / "machine.migsvc"
+    config = Config("vm-1", "web", "emulator", None, 3, "host-a", 2, machine.memory, 1, {"tsc_khz": 1_000_000})
+    header = StreamHeader(bytes(range(16)), 1_700_000_000_000_000_000, 2)
+    ram = bytearray(machine.memory.ram_bytes)
+    ram[4096] = 1
+    sections = machine.to_sections()
+    file.write_bytes(b"".join(write_machine(header, config, ram, [(1, 1)], sections.vm, sections.vcpus)))
+    return str(file)

@@ -181,8 +181,8 @@ def test_the_shadow_is_shown_in_words(host, run):
     host.answers["GET /v1/vms/web-1/vcpus/0/state"] = (200, state)
     output = run("state", "show", "web-1").output
     assert re.search(r"^ +rip +0*8042", output, re.MULTILINE)
-    assert re.search(r"shadow\.current.*MOV SS", output)
-    assert re.search(r"shadow\.smm.*STI", output)
+    assert re.search(r"^! interrupt\.shadow +1 +MOV SS", output, re.MULTILINE)
+    assert re.search(r"^! interrupt\.shadow\.smm +2 +STI", output, re.MULTILINE)
 
 
 def test_an_awkward_name_stays_one_path_segment(host, run):
