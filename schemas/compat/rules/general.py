@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import Severity
+from ...versions import SUPPORTED_SCHEMA_VERSIONS
 from ..row import Case, CompatRule, Mismatch, Mismatches
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -10,7 +11,13 @@ _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 def _schema_version(case: Case) -> Mismatches:
     ours, theirs = case.machine.schema_version, case.host.schema_versions
-    if ours not in theirs:
+    if ours in theirs:
+        return
+    common = [v for v in theirs if v < ours and v in SUPPORTED_SCHEMA_VERSIONS and ours in SUPPORTED_SCHEMA_VERSIONS]
+    if common:
+        text = f"{ours}; the state travels in version {max(common)}, converted where it leaves its host"
+        yield Mismatch("schema_version", text, str(ours), str(list(theirs)), _NOTE)
+    else:
         yield Mismatch("schema_version", f"{ours}, the host reads {list(theirs)}", str(ours), str(list(theirs)))
 
 
