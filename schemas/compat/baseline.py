@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from ..errors import FieldError, Problem
+from ..model import Model
 from .baseline_cpuid import common_cpuid
 from .baseline_msrs import common_feature_msrs
 from .check import check_compat
@@ -25,10 +24,8 @@ MAX_HOSTS = 256
 """Profiles that a baseline or a matrix takes."""
 
 
-class GivesUp(BaseModel):
+class GivesUp(Model):
     """What one host gives up: the findings of its largest machine against the baseline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: str
     verdict: Verdict
@@ -38,10 +35,8 @@ class GivesUp(BaseModel):
     gives_up: tuple[CompatFinding, ...]
 
 
-class Baseline(BaseModel):
+class Baseline(Model):
     """A profile that all hosts can hold, and what it costs each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     profile: HostProfile
     hosts: tuple[GivesUp, ...]

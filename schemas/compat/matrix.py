@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
+from ..model import Model
 from .baseline import check_count
 from .check import check_compat, summary_of
 from .profile import HostProfile
 from .report import Verdict
 
 
-class Cell(BaseModel):
+class Cell(Model):
     """One pair: what becomes of a machine that uses all of the source, on the target."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
     target: str
@@ -25,10 +22,8 @@ class Cell(BaseModel):
     """Findings by rule id."""
 
 
-class Matrix(BaseModel):
+class Matrix(Model):
     """All pairs, row by row: the source's name, then the targets in the order of `hosts`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hosts: tuple[str, ...]
     cells: tuple[tuple[Cell, ...], ...]

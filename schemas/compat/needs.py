@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ..layout import U16, U32
+from ..model import Model
 from ..state import VcpuState
 from ..uapi.nested_state import VMX_NO_ADDRESS, KvmNestedState, NestedFlags, NestedFormat
 from ..uapi.vcpu_events import KvmVcpuEvents
@@ -21,10 +20,8 @@ LEGACY_XSAVE_BYTES = 576
 """Legacy area and header. Source: SDM vol. 1 13.4."""
 
 
-class NestedNeeds(BaseModel):
+class NestedNeeds(Model):
     """What a kvm_nested_state needs of a host."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format: U16
     flags: U16

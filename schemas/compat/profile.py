@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..layout import U32, U64
+from ..model import Model
 from ..shadow import SmmCarrier
 from ..uapi.cpuid2 import KvmCpuid2
 from ..uapi.msrs import MSRS_MAX_ENTRIES, KvmMsrs
@@ -25,11 +26,7 @@ BACKEND_KVM = "kvm"
 """Name of a backend in which a kernel holds the state."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class NestedSupport(_Part):
+class NestedSupport(Model):
     """What a host holds of a vCPU that runs a hypervisor itself."""
 
     vmx: bool = False
@@ -40,7 +37,7 @@ class NestedSupport(_Part):
     """Hyper-V's enlightened VMCS (KVM_CAP_HYPERV_ENLIGHTENED_VMCS)."""
 
 
-class LapicSupport(_Part):
+class LapicSupport(Model):
     """The local APICs that a host gives to its guests."""
 
     in_kernel: bool = True
@@ -55,7 +52,7 @@ class LapicSupport(_Part):
     """KVM_CAP_X86_APIC_BUS_CYCLES_NS, Linux 6.11."""
 
 
-class MemorySupport(_Part):
+class MemorySupport(Model):
     """How guest memory can be laid out."""
 
     slots: U32
@@ -66,10 +63,8 @@ class MemorySupport(_Part):
     """KVM_CAP_READONLY_MEM."""
 
 
-class HostProfile(BaseModel):
+class HostProfile(Model):
     """What one host can hold; `GET /v1/host` shows it and a peer answers with it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Annotated[str, Field(max_length=128)]
     vendor: Annotated[str, Field(max_length=64)]

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from itertools import islice
 
-from pydantic import BaseModel, ConfigDict
-
 from ..errors import Finding, Severity
+from ..model import Model
 
 MAX_FINDINGS = 512
 """A report lists no more: a hostile summary could break every rule on every vCPU."""
@@ -51,10 +50,8 @@ class CompatFinding(Finding):
     """What would happen to the guest."""
 
 
-class CompatReport(BaseModel):
+class CompatReport(Model):
     """The verdict and the findings, the worst first: error = impossible, warning = lossy, note = translated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     verdict: Verdict
     findings: tuple[CompatFinding, ...]

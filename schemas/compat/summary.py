@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from ..layout import U8, U32, U64
+from ..model import Model
 from ..state import MAX_VCPUS, MachineState, VcpuState
 from ..uapi.cpuid2 import KvmCpuid2
 from ..uapi.msrs import MSRS_MAX_ENTRIES, KvmMsrEntry
@@ -28,10 +29,8 @@ Ref = Annotated[int, Field(ge=0, lt=MAX_POOL, strict=True)]
 T = TypeVar("T")
 
 
-class MsrValues(BaseModel):
+class MsrValues(Model):
     """Values of the MSRs whose value decides, not only whether the host has them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     values: Annotated[tuple[tuple[U32, U64], ...], Field(max_length=128)] = ()
 
@@ -40,10 +39,8 @@ class MsrValues(BaseModel):
         return next((value for number, value in self.values if number == index), None)
 
 
-class VcpuSummary(BaseModel):
+class VcpuSummary(Model):
     """What one vCPU needs of a host. Fields named `…_id` number an entry of the machine's tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     index: Annotated[int, Field(ge=0, lt=MAX_VCPUS, strict=True)]
     cpuid_id: Ref = 0
@@ -88,10 +85,8 @@ class VcpuSummary(BaseModel):
         return {name: value for name, value in handler(self).items() if getattr(self, name) != fields[name].default}
 
 
-class SlotNeeds(BaseModel):
+class SlotNeeds(Model):
     """How the guest's memory is laid out: numbers of slots, the highest address."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     slots: U32 = 0
     """The most slots that an address space has."""
@@ -102,10 +97,8 @@ class SlotNeeds(BaseModel):
     """The first guest physical address behind all slots."""
 
 
-class MachineSummary(BaseModel):
+class MachineSummary(Model):
     """What a machine needs of a host; a migration offers it before any page moves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     subject: Literal["machine", "host"] = "machine"
     """host: not a machine, but all that a host could give to one; its sizes are limits."""
