@@ -1,18 +1,16 @@
 """Documents: whatever a file holds, told apart by its contents, not by its name.
 
-document = load_document("vm.migsvc")       # or state.json, a raw-dir, profile.json, "-"
-if isinstance(document, MachineDocument): document.state, document.memory
+`load_document` takes the path of a stream file, of a JSON document or of a raw-dir, and `-` for standard input.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from migsvc.cli.exit_codes import ExitCode
 from migsvc.cli.raw_dir import read_raw_dir
@@ -21,9 +19,11 @@ from migsvc.cli.stream_files import GuestMemory, StreamMachine, read_stream
 from migsvc.stream.records import MAGIC
 from schemas.codec.documents import MACHINE_TEXT_BOUNDS, machine_from_value
 from schemas.codec.text import loads
-from schemas.compat import HostProfile
 from schemas.errors import SchemaError, parse_as
 from schemas.state import MachineState, VcpuState
+
+if TYPE_CHECKING:
+    from schemas.compat import HostProfile
 
 Form = Literal["stream", "json", "raw-dir"]
 """How a document is written."""
@@ -132,26 +132,28 @@ def _decoded(raw: bytes, origin: str) -> Any:
         ) from error
 
 
-KINDS: tuple[tuple[str, type[BaseModel], frozenset[str]], ...] = (
-    ("machine", MachineState, frozenset({"memory", "vm", "vcpus"})),
-    ("vCPU state", VcpuState, frozenset(VcpuState.model_fields) - {"index"}),
-    ("host profile", HostProfile, frozenset({"vendor", "backends", "schema_versions", "cpuid", "smm_carriers"})),
-)
-"""What a JSON object can be: name, model, and members that only it has."""
+KINDS: Mapping[str, frozenset[str]] = {
+    "machine": frozenset({"memory", "vm", "vcpus"}),
+    "vCPU state": frozenset(VcpuState.model_fields) - {"index"},
+    "host profile": frozenset({"vendor", "backends", "schema_versions", "cpuid", "smm_carriers"}),
+}
+"""What a JSON object can be, and members that only it has."""
 
 
 def _from_json(value: Any, origin: str) -> Document:
-    named = {name: len(members & value.keys()) for name, _, members in KINDS} if isinstance(value, dict) else {}
-    best = max(named, key=lambda name: named[name], default="")
-    if not named.get(best):
-        known = "; ".join(f"{name}: {', '.join(sorted(members)[:3])}, …" for name, _, members in KINDS)
+    counted = {name: len(members & value.keys()) for name, members in KINDS.items()} if isinstance(value, dict) else {}
+    kind = max(counted, key=lambda name: counted[name], default="")
+    if not counted.get(kind):
+        known = "; ".join(f"{name}: {', '.join(sorted(members)[:3])}, …" for name, members in KINDS.items())
         raise CliError(f"{origin}: JSON, but no document that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
-    model = next(model for name, model, _ in KINDS if name == best)
     try:
-        parsed = machine_from_value(value) if model is MachineState else parse_as(model, value)
+        if kind == "machine":
+            return MachineDocument(origin, "json", machine_from_value(value))
+        if kind == "vCPU state":
+            return VcpuDocument(origin, "json", parse_as(VcpuState, value))
+        from schemas.compat import HostProfile  # late: most commands need no profile, and it brings all rules along
+
+        return ProfileDocument(origin, parse_as(HostProfile, value))
     except SchemaError as error:
         found = [problem.model_dump(mode="json") for problem in error.problems[:200]]
-        raise CliError(f"{origin}: the {best} does not fit the schema", ExitCode.REFUSED, findings=found) from error
-    if isinstance(parsed, MachineState):
-        return MachineDocument(origin, "json", parsed)
-    return VcpuDocument(origin, "json", parsed) if isinstance(parsed, VcpuState) else ProfileDocument(origin, parsed)  # type: ignore[arg-type]
+        raise CliError(f"{origin}: the {kind} does not fit the schema", ExitCode.REFUSED, findings=found) from error
