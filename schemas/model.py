@@ -23,7 +23,7 @@ __all__ = ["Model", "attribute_docs"]
 class Model(BaseModel):
     """A frozen model without unknown fields; a string literal behind an attribute describes it in JSON schemas."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, ser_json_bytes="hex")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
