@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.state import VcpuState, VmState
+from schemas.codec.sections import LazyVcpu
+from schemas.state import VmState
 from schemas.uapi.vcpu_events import ShadowMask
 
 SHADOW_NAMES: Mapping[int, str] = {
@@ -28,10 +29,10 @@ def carried_summary(vm: Mapping[str, bytes], vcpus: Sequence[Mapping[str, bytes]
         "retired_instructions": None if shared.machine is None else shared.machine.retired_instructions,
         "console_bytes": None if shared.serial is None else shared.serial.tx_bytes,
     }
-    return [{**_one(VcpuState.from_sections(sections, index=i)), **counts} for i, sections in enumerate(vcpus)]
+    return [{**_one(LazyVcpu(sections, index=i)), **counts} for i, sections in enumerate(vcpus)]
 
 
-def _one(state: VcpuState) -> dict[str, Any]:
+def _one(state: LazyVcpu) -> dict[str, Any]:
     shadow = state.events.interrupt.shadow
     return {
         "vcpu": state.index,
