@@ -111,7 +111,7 @@ def check(
     output: OutputOption = "table",
 ) -> None:
     """Check a file against the rules; no host is needed. Exit code 5 if it is illegal, 7 if a stream is damaged."""
-    from migsvc.cli.documents import ProfileDocument, load_document
+    from migsvc.cli.documents import MachineDocument, ProfileDocument, load_document
     from migsvc.cli.state_files import legality
 
     with reporting(output):
@@ -121,7 +121,8 @@ def check(
                 {"legal": True, "findings": []}, f"{file}: a host profile that fits its schema, no state", output
             )
             return
-        found = legality(document.state, host_vendor)
+        memory = document.memory if isinstance(document, MachineDocument) else None
+        found = legality(document.state, host_vendor, memory)
         if output == "json":
             print_json({"legal": not found.errors, "findings": found.as_json()})
         else:

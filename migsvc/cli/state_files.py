@@ -21,6 +21,7 @@ from migsvc.cli.stream_files import StreamMachine, stream_octets
 from migsvc.cli.vm import path as vm_path
 from schemas.errors import Finding, SchemaError, parse_as
 from schemas.invariants import check_state
+from schemas.shadow import SmramAccess
 from schemas.state import SCHEMA_VERSION, MachineState, VcpuState
 from schemas.versions import foreign_sections, version_row
 
@@ -79,9 +80,11 @@ class Legality:
         return [finding.model_dump(mode="json") for finding in self.findings]
 
 
-def legality(state: VcpuState | MachineState, host_vendor: str | None = None) -> Legality:
-    """Check a state against all rules."""
-    return Legality(check_state(state, host_vendor=host_vendor))
+def legality(
+    state: VcpuState | MachineState, host_vendor: str | None = None, memory: SmramAccess | None = None
+) -> Legality:
+    """Check a state against all rules, with guest memory also against those on the save area of a vCPU in SMM."""
+    return Legality(check_state(state, host_vendor=host_vendor, memory=memory))
 
 
 def with_state(document: StateDocument, state: Any) -> StateDocument:

@@ -331,6 +331,15 @@ def test_every_kind_of_file_can_be_checked(cli, machine, machine_file, vcpu, tmp
     assert cli("check", machine_file)[0] == 7
 
 
+def test_the_save_area_of_a_stream_in_smm_is_checked_too(cli, machine_file):
+    assert "INV-171" not in cli("check", machine_file)[1]
+    document = load_document(machine_file)
+    document.memory.write(1, SMRAM_BYTE, b"\x06")
+    state_files.save(document, machine_file)
+    code, out, _ = cli("check", machine_file)
+    assert (code, "INV-171" in out) == (0, True)
+
+
 def test_the_vendor_of_the_host_decides_about_its_rules(cli, vcpu, tmp_path):
     file = tmp_path / "v.json"
     file.write_text(vcpu.model_dump_json())
