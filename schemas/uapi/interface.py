@@ -318,6 +318,7 @@ ARGUMENTS: dict[KvmIoctl, type[CStruct]] = {
     _I.KVM_GET_XSAVE2: KvmXsave,
     _I.KVM_GET_SUPPORTED_CPUID: KvmCpuid2,
     _I.KVM_GET_EMULATED_CPUID: KvmCpuid2,
+    _I.KVM_GET_SUPPORTED_HV_CPUID: KvmCpuid2,
     _I.KVM_CLEAR_DIRTY_LOG: KvmClearDirtyLog,
     _I.KVM_GET_MSR_INDEX_LIST: KvmMsrList,
     _I.KVM_GET_MSR_FEATURE_INDEX_LIST: KvmMsrList,
