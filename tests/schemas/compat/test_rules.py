@@ -60,6 +60,7 @@ def without(table: dict[str, Any], name: str) -> tuple[str, ...]:
 NESTED = {"nested": NestedNeeds(format=1, flags=0x101, state_bytes=4224, active=True), "sections": ("nested_state",)}
 ROWS = [
     Row("CMP-001", NO, {"schema_version": 3}, {}, {"schema_versions": (3,)}, "schema_version"),
+    Row("CMP-001", OTHER_FORM, {}, {"schema_versions": (1,)}, {"schema_versions": (1, 2)}, "schema_version"),
     Row("CMP-002", NO, {"stream_version": 2}, {}, {"stream_versions": (1, 2)}, "stream_version"),
     Row("CMP-003", NO, {"backend": "emulator"}, {}, {"guest": {"backend": "kvm"}}, "backend"),
     Row("CMP-004", NO, {"ram_bytes": 1 << 31}, {}, {"max_ram_bytes": 1 << 31}, "memory.ram_bytes"),
@@ -352,7 +353,7 @@ ROWS = [
     Row(
         "CMP-602",
         LOSS,
-        {"smm": True},
+        {"smm": True, "stream_version": None},
         {"smm_carriers": ()},
         {"guest": {"smm": True, "event_flags": 0x3D}, "smm_carriers": ("smram",)},
     ),
