@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import typer.core
 
-from migsvc.cli.exit_codes import ExitCode
+from migsvc.cli.exit_codes import EPILOG, ExitCode
 from migsvc.cli.output import print_done, print_error, print_json, print_records
 from migsvc.cli.session import CliError, OutputOption, group, reporting
 
@@ -24,6 +24,9 @@ PRESENT = "present"
 """The export of the program that runs; the only name besides version numbers."""
 
 ReportFormat = Literal["table", "json", "markdown"]
+ReportOption = Annotated[
+    ReportFormat, typer.Option("--output", "-o", envvar="MIGSVC_OUTPUT", help="table, json or markdown")
+]
 
 
 class SchemaExit(IntEnum):
@@ -74,7 +77,7 @@ class CheckCommand(typer.core.TyperCommand):
             raise
 
 
-@app.command("list")
+@app.command("list", epilog=EPILOG)
 def list_exports(output: OutputOption = "table") -> None:
     """List the schema versions whose exports are kept, and the present one."""
     with reporting(output):
@@ -88,7 +91,20 @@ def list_exports(output: OutputOption = "table") -> None:
         print_records(rows, (("name", "name"), ("schema version", "schema_version"), ("digest", "digest")), output)
 
 
-@app.command("export")
+@app.command("kinds", epilog=EPILOG)
+def kinds(output: ReportOption = "table") -> None:
+    """List every kind of change that `schema check` tells apart, with its class and the reason."""
+    from schemas.evolution import KINDS, render
+
+    if output == "markdown":
+        typer.echo(render.kinds_table())
+        return
+    columns = ("id", "name", "change_class", "reason")
+    rows = [{name: str(getattr(kind, name)) for name in columns} for kind in KINDS]
+    print_records(rows, [(name.replace("_", " "), name) for name in columns], output)
+
+
+@app.command("export", epilog=EPILOG)
 def export(
     file: Annotated[Path | None, typer.Argument(help="file to write; standard output if none")] = None,
     version: Annotated[str, typer.Option("--version", help=f"a released version such as 1, or {PRESENT}")] = PRESENT,
@@ -112,9 +128,7 @@ def check(
     new: Operand,
     strict: Annotated[bool, typer.Option("--strict", help="count declared changes too")] = False,
     everything: Annotated[bool, typer.Option("--all", help="show compatible changes too")] = False,
-    output: Annotated[
-        ReportFormat, typer.Option("--output", "-o", envvar="MIGSVC_OUTPUT", help="table, json or markdown")
-    ] = "table",
+    output: ReportOption = "table",
 ) -> None:
     """Say by meaning what changes from OLD to NEW break: state that is kept, documents, migrations. For CI."""
     with _checking(output):

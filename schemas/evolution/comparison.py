@@ -53,7 +53,7 @@ def _version_differences(old: SchemaExport, new: SchemaExport) -> Differences:
             raised = are.written > were.written
             kind = "schema-version-raised" if raised else "schema-version-lowered-within-reach"
         else:
-            kind = "schema-version-lowered" if are.written in were.read else "schema-version-raised-apart"
+            kind = "schema-version-lowered" if are.written in were.read else "schema-versions-apart"
         yield differs(kind, "versions.written", were.written, are.written)
     if dropped := sorted(set(were.read) - set(are.read)):
         yield differs("schema-version-dropped", "versions.read", dropped, "")

@@ -277,7 +277,7 @@ _DOCUMENTS: tuple[Kind, ...] = (
 
 _VERSIONS: tuple[Kind, ...] = (
     Kind("EVO-801", "schema-version-raised", "NEW reads OLD's version, and converts to it for a peer with no other"),
-    Kind("EVO-802", "schema-version-raised-apart", "NEW does not read OLD's version, nor OLD that of NEW", _X, _X),
+    Kind("EVO-802", "schema-versions-apart", "NEW does not read OLD's version, nor OLD that of NEW", _X, _X),
     Kind("EVO-803", "schema-version-lowered", "NEW does not read what OLD wrote", _B, _B),
     Kind("EVO-804", "schema-version-lowered-within-reach", "each reads the version that the other writes"),
     Kind("EVO-805", "schema-version-dropped", "NEW refuses state that OLD reads and may have kept", _B, _B),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .kinds import ChangeClass
+from .kinds import KINDS, ChangeClass
 from .report import Change, EvolutionReport
 
 MEANING = {
@@ -85,3 +85,14 @@ def markdown(report: EvolutionReport, *, everything: bool = False) -> str:
 
 def _cell(value: str) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def kinds_table() -> str:
+    """Return every kind of change as a Markdown table; an empty cell stands for compatible."""
+    rows = ["| id | change | stream | documents | conversation | class | why |", "|---|---|---|---|---|---|---|"]
+    for kind in KINDS:
+        held = (
+            "" if one is ChangeClass.COMPATIBLE else one for one in (kind.stream, kind.documents, kind.conversation)
+        )
+        rows.append("| " + " | ".join((kind.id, kind.name, *held, kind.change_class, kind.reason)) + " |")
+    return "\n".join(rows)

@@ -85,7 +85,7 @@ state: show get put check
 host: show profile guests
 compat: check
 stream: verify describe
-schema: list export
+schema: list export kinds
 """
 
 

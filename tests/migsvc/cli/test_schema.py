@@ -4,7 +4,7 @@ import pytest
 
 from migsvc import schema_exports
 from migsvc.cli.schema import EXIT_OF_CLASS, MEANINGS, SchemaExit
-from schemas.evolution import ChangeClass, load_export
+from schemas.evolution import KINDS, ChangeClass, load_export, render
 
 
 @pytest.fixture
@@ -53,6 +53,13 @@ def test_list_names_every_kept_version_and_the_present(offline):
     rows = json.loads(offline("list", "-o", "json").stdout)
     assert [row["name"] for row in rows] == ["v1", "v2", "present"]
     assert rows[-1]["digest"] == schema_exports.present().digest
+
+
+def test_kinds_lists_every_kind(offline):
+    rows = json.loads(offline("kinds", "-o", "json").stdout)
+    assert [row["id"] for row in rows] == [kind.id for kind in KINDS]
+    assert "EVO-305  flag-added" in offline("kinds").stdout
+    assert offline("kinds", "-o", "markdown").stdout == render.kinds_table() + "\n"
 
 
 def test_the_four_exit_codes_of_check(offline, variant):

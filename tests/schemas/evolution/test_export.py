@@ -79,3 +79,8 @@ def test_structs_are_leaves_of_documents_and_numbers_beyond_2_53_are_text():
 
 def test_sections_stand_in_the_table_of_sections_only(export):
     assert not [path for path, member in export.documents["MachineState"].items() if "struct" in member.form]
+
+
+def test_a_member_with_a_default_may_be_left_out_of_a_document(export):
+    events = export.structs["KvmVcpuEvents"].fields
+    assert (events["flags"].optional, events["reserved"].optional) == (False, True)

@@ -1,10 +1,11 @@
 """Every kind of change has a pair of exports that differ by it and by nothing else."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from schemas.evolution import KINDS, ChangeClass, compare
+from schemas.evolution import KINDS, ChangeClass, compare, render
 from schemas.evolution.kinds import KIND_BY_NAME
 
 from .conftest import GONE, edited, field, record, section
@@ -168,7 +169,7 @@ CHANGES = {
     "document-opened": ([(f"{PROFILE}/$/form/closed", False)], ()),
     "document-added": ([("documents/More", {})], ()),
     "document-removed": ([(PROFILE, GONE)], ()),
-    "schema-version-raised-apart": (
+    "schema-versions-apart": (
         [("schema_version", 3), ("versions/written", 3), ("versions/read", [3])],
         ("schema-version-dropped", "schema-version-learnt"),
     ),
@@ -312,3 +313,10 @@ def test_two_changes_leave_open_what_both_leave_open(one, other):
     assert both.forward == (one.forward and other.forward)
     assert both.backward == (one.backward and other.backward)
     assert ChangeClass.of(forward=both.forward, backward=both.backward) is both
+
+
+def test_the_guide_lists_every_kind_as_it_is():
+    guide = (Path(__file__).parents[3] / "docs" / "schema-evolution.md").read_text()
+    table = guide.partition("<!-- begin kinds -->\n")[2].partition("\n<!-- end kinds -->")[0]
+    assert table == render.kinds_table(), "replace it by what `migsvc schema kinds -o markdown` prints"
+    assert len(table.splitlines()) == len(KINDS) + 2
