@@ -161,7 +161,7 @@ def load(operand: str) -> SchemaExport:
     """
     from schemas.evolution import EvolutionError, load_export
 
-    if operand != "-" and not Path(operand).exists() and _is_name(operand):
+    if _is_name(operand) and not Path(operand).exists():
         return _named(operand)
     try:
         return load_export(_read(operand))
@@ -171,7 +171,7 @@ def load(operand: str) -> SchemaExport:
 
 
 def _is_name(operand: str) -> bool:
-    return operand == PRESENT or operand.removeprefix("v").isdigit()
+    return operand == PRESENT or (len(operand) <= 16 and operand.removeprefix("v").isdigit())
 
 
 def _read(operand: str) -> bytes:

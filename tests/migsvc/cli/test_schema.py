@@ -93,6 +93,12 @@ def test_a_file_that_is_no_export_is_told_with_every_problem(offline, tmp_path, 
     assert problem["findings"]
 
 
+@pytest.mark.parametrize("name", ["9" * 5000, "x" * 5000, "v", "nowhere/file.json"])
+def test_a_name_that_nothing_has_is_told(offline, name):
+    result = offline("check", "1", name)
+    assert (result.exit_code, result.stderr.startswith("migsvc: ")) == (3, True)
+
+
 def test_a_directory_is_told(offline, tmp_path):
     assert offline("check", "1", str(tmp_path)).exit_code == 3
 
