@@ -65,6 +65,12 @@ def test_fields_are_found_in_any_case() -> None:
         REGISTERS["rflags"].field("nope")
 
 
+def test_a_field_is_replaced_in_a_value() -> None:
+    iopl = REGISTERS["rflags"].field("IOPL")
+    assert iopl.put(0x3202, 1) == 0x1202
+    assert iopl.get(0x1202) == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [

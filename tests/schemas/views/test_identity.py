@@ -191,3 +191,4 @@ def test_holes_are_what_no_part_covers() -> None:
     from schemas.views.parts import Part
 
     assert holes([Part("a", 4, 4), Part("b", 2, 4), Part("c", 12, 2)], 16) == [(0, 2), (8, 12), (14, 16)]
+    assert holes([Part("a", 0, 8), Part("inside", 2, 2)], 16) == [(8, 16)]

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from schemas.uapi.vcpu_events import InterruptShadow
 from schemas.uapi.xsave import KvmXsave
 from schemas.views.mode import mode_line
 from schemas.views.page import page
-from schemas.views.rows import PageSection
+from schemas.views.rows import Line, PageSection, duration, ranges, section, size_text
 from schemas.views.text import page_lines
 
 DATA = Path(__file__).parents[2] / "data"
@@ -145,6 +146,32 @@ def test_the_page_in_columns() -> None:
     assert not any(line != line.rstrip() for line in lines)
 
 
+def test_a_line_that_is_usual_but_odd_is_shown() -> None:
+    lines = [Line("a", "1", usual=True), Line("b", "2", usual=True, unusual=True), Line("c", "3")]
+    (short,) = section("t", lines, everything=False)
+    (whole,) = section("t", lines, everything=True)
+    assert [row.name for row in short.rows] == ["b", "c"]
+    assert [row.name for row in whole.rows] == ["a", "b", "c"]
+    assert list(section("t", lines[:1], everything=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "text"),
+    [
+        (ranges, [], "-"),
+        (ranges, [0x30, 0x31, 0x33], "0x30-0x31 0x33"),
+        (duration, 1_234_000_000, "1.234 s"),
+        (duration, -2_500_000, "-2.5 ms"),
+        (duration, 12, "12 ns"),
+        (size_text, 65536, "64 KiB"),
+        (size_text, 3 << 30, "3 GiB"),
+        (size_text, 100, "100 bytes"),
+    ],
+)
+def test_numbers_in_words(function: Callable[[Any], str], value: Any, text: str) -> None:
+    assert function(value) == text
+
+
 def test_the_page_has_a_json_form() -> None:
     row = page(recorded("reset"))[1].rows[0].model_dump(mode="json")
     assert row == {"name": "rip", "raw": "000000000000fff0", "decoded": "reset vector", "unusual": False}
@@ -181,6 +208,12 @@ SMM = {"events.smi.smm": 1, "events.interrupt.shadow": InterruptShadow(current=0
         ({"sregs.apic_base": 0xFEE00500}, "local APIC", "apic_base", "invalid: EXTD without EN, boot processor"),
         ({"tsc_khz.tsc_khz": 0}, "time", "tsc_khz", "0 GHz"),
         ({"msrs": KvmMsrs.of({0x123456: 1})}, "MSRs", "0x123456", "no name"),
+        (
+            {"xsave": KvmXsave(region=bytes(513) + b"\x02" + bytes(3582))},
+            "x87, SSE and",
+            "XSTATE_BV",
+            "in use: PKRU (beyond XCR0)",
+        ),
         ({"xsave": KvmXsave(region=bytes(520) + b"\x01" + bytes(3575))}, "x87, SSE and", "XCOMP_BV",
          "KVM_SET_XSAVE refuses the compacted form"),
         ({"xsave": KvmXsave(region=bytes(512) + b"\x04" + bytes(3583))}, "x87, SSE and", "YMM",
