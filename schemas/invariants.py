@@ -20,6 +20,7 @@ from .rules.lapic import LAPIC_RULES
 from .rules.machine import MACHINE_RULES
 from .rules.msrs import MSR_RULES
 from .rules.nested import NESTED_RULES
+from .rules.nested_svm import NESTED_SVM_RULES
 from .rules.registers import REGISTER_RULES
 from .rules.reserved import RESERVED_RULES
 from .rules.row import HARDWARE, At, Invariant, Scope
@@ -49,6 +50,7 @@ INVARIANTS: tuple[Invariant, ...] = tuple(
             *LAPIC_RULES,
             *CPUID_RULES,
             *NESTED_RULES,
+            *NESTED_SVM_RULES,
             *MACHINE_RULES,
             *DEVICE_RULES,
             *SMRAM_RULES,

@@ -1,17 +1,14 @@
-"""Rules on nested_state: INV-140 to INV-169. KVM_SET_NESTED_STATE refuses most of them with EINVAL.
+"""Rules on nested_state in general and of the VMX format: INV-140 to INV-159.
 
-The format says whose rules bind, whatever host is meant: state of one format is refused by all hosts of the other.
+KVM_SET_NESTED_STATE refuses most of what they find with EINVAL. The format says whose rules bind, whatever host is meant: state of one format is refused by all hosts of the other.
 Source: Linux 6.12 x86.c kvm_arch_vcpu_ioctl KVM_SET_NESTED_STATE, vmx/nested.c vmx_set_nested_state, svm/nested.c
 svm_set_nested_state; api.rst 4.114, 4.115.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import Severity
 from ..uapi.nested_state import (
-    KVM_STATE_NESTED_SVM_VMCB_SIZE,
     KVM_STATE_NESTED_VMX_VMCS_SIZE,
     NESTED_STATE_HEADER_BYTES,
     VMX_NO_ADDRESS,
@@ -23,15 +20,12 @@ from ..uapi.nested_state import (
     NestedSmmFlags,
     NestedVmxFlags,
 )
-from .facts import CR0_CD, CR0_NW, CR0_PE, CR0_PG, CR4_PAE, CR4_VMXE, EFER_LME, EFER_SVME, CpuidBit, VcpuFacts
+from .facts import CR4_VMXE, CpuidBit, VcpuFacts
 from .row import Check, Details, Invariant
 
 _FLAG, _SMM = NestedFlags, NestedSmmFlags
 # Plain ints: the complement of an IntFlag has known bits only, so an unknown bit would slip through.
 _KNOWN, _SMM_KNOWN, _VMX_KNOWN = sum(NestedFlags), sum(NestedSmmFlags), sum(NestedVmxFlags)
-_SVM_KNOWN = int(
-    _FLAG.KVM_STATE_NESTED_GUEST_MODE | _FLAG.KVM_STATE_NESTED_RUN_PENDING | _FLAG.KVM_STATE_NESTED_GIF_SET
-)
 _EVMCS = int(_FLAG.KVM_STATE_NESTED_EVMCS)
 SMM_SHADOW_BITS = 0x000C
 """STI and MOV SS blocking in hdr.vmx.smm.flags: the carrier nested_flags, values ours (`schemas.shadow`)."""
@@ -45,38 +39,25 @@ VMX = CpuidBit(1, 0, "ecx", 5, "VMX")
 SVM = CpuidBit(0x80000001, 0, "ecx", 2, "SVM")
 
 
-class VmcbField(NamedTuple):
-    """A field of a VMCB: offset and size in bytes. Source: APM vol. 2 appendix B."""
-
-    offset: int
-    size: int
-
-
-_INTERCEPTS4 = VmcbField(0x10, 4)
-_ASID = VmcbField(0x58, 4)
-_SAVE_EFER, _SAVE_CR4, _SAVE_CR0 = VmcbField(0x4D0, 8), VmcbField(0x548, 8), VmcbField(0x558, 8)
-_SAVE_DR7, _SAVE_DR6 = VmcbField(0x560, 8), VmcbField(0x568, 8)
-_INTERCEPT_VMRUN = 1 << 0
-
-
-def _of(v: VcpuFacts) -> KvmNestedState:
+def nested_of(v: VcpuFacts) -> KvmNestedState:
+    """Return the section; the rules' `needs` keeps them away from a vCPU without."""
     state: KvmNestedState | None = v.nested_state
-    if state is None:  # `needs` keeps these rules away from such a vCPU
+    if state is None:
         raise LookupError("nested_state")
     return state
 
 
 def _vmx(v: VcpuFacts) -> KvmVmxNestedStateHdr | None:
-    return _of(v).vmx
+    return nested_of(v).vmx
 
 
 def _svm(v: VcpuFacts) -> KvmSvmNestedStateHdr | None:
-    return _of(v).svm
+    return nested_of(v).svm
 
 
 def _vmxon(v: VcpuFacts) -> KvmVmxNestedStateHdr | None:
     """Return the VMX header of a vCPU in VMX operation, or None."""
-    vmx = _of(v).vmx
+    vmx = nested_of(v).vmx
     return vmx if vmx is not None and vmx.vmxon_pa != VMX_NO_ADDRESS else None
 
 
@@ -87,31 +68,31 @@ def _page(v: VcpuFacts, address: int) -> bool:
 
 
 def _format(v: VcpuFacts) -> Details:
-    if _of(v).format not in (NestedFormat.KVM_STATE_NESTED_FORMAT_VMX, NestedFormat.KVM_STATE_NESTED_FORMAT_SVM):
-        yield f"format {_of(v).format}"
+    if nested_of(v).format not in (NestedFormat.KVM_STATE_NESTED_FORMAT_VMX, NestedFormat.KVM_STATE_NESTED_FORMAT_SVM):
+        yield f"format {nested_of(v).format}"
 
 
 def _size(v: VcpuFacts) -> Details:
-    state = _of(v)
+    state = nested_of(v)
     there = NESTED_STATE_HEADER_BYTES + len(state.data)
     if state.size < NESTED_STATE_HEADER_BYTES or state.size > there:
         yield f"size {state.size}, {there} bytes are there"
 
 
 def _flags(v: VcpuFacts) -> Details:
-    if unknown := _of(v).flags & ~_KNOWN:
-        yield f"flags {_of(v).flags:#x}: {unknown:#x}"
+    if unknown := nested_of(v).flags & ~_KNOWN:
+        yield f"flags {nested_of(v).flags:#x}: {unknown:#x}"
 
 
 def _run_pending(v: VcpuFacts) -> Details:
-    if _of(v).flags & _FLAG.KVM_STATE_NESTED_RUN_PENDING and not _of(v).guest_mode:
-        yield f"flags {_of(v).flags:#x}"
+    if nested_of(v).flags & _FLAG.KVM_STATE_NESTED_RUN_PENDING and not nested_of(v).guest_mode:
+        yield f"flags {nested_of(v).flags:#x}"
 
 
 def _guest_mode_in_smm(v: VcpuFacts) -> Details:
     pending = _FLAG.KVM_STATE_NESTED_GUEST_MODE | _FLAG.KVM_STATE_NESTED_RUN_PENDING
-    if v.in_smm and _of(v).flags & pending:
-        yield f"smi.smm 1, flags {_of(v).flags:#x}"
+    if v.in_smm and nested_of(v).flags & pending:
+        yield f"smi.smm 1, flags {nested_of(v).flags:#x}"
 
 
 def _feature(v: VcpuFacts) -> Details:
@@ -120,7 +101,7 @@ def _feature(v: VcpuFacts) -> Details:
         return
     if vmx is not None and not v.has(VMX):
         yield f"vmxon_pa {vmx.vmxon_pa:#x}, CPUID has no VMX"
-    if _svm(v) is not None and _of(v).guest_mode and not v.has(SVM):
+    if _svm(v) is not None and nested_of(v).guest_mode and not v.has(SVM):
         yield "guest mode, CPUID has no SVM"
 
 
@@ -132,8 +113,8 @@ def _no_vmxon(v: VcpuFacts) -> Details:
         yield f"vmcs12_pa {vmx.vmcs12_pa:#x}"
     if vmx.smm.flags & ~SMM_SHADOW_BITS:
         yield f"smm.flags {vmx.smm.flags:#x}"
-    if _of(v).flags & ~_EVMCS:
-        yield f"flags {_of(v).flags:#x}"
+    if nested_of(v).flags & ~_EVMCS:
+        yield f"flags {nested_of(v).flags:#x}"
 
 
 def _addresses(v: VcpuFacts) -> Details:
@@ -141,10 +122,10 @@ def _addresses(v: VcpuFacts) -> Details:
     if vmx is not None:
         if not _page(v, vmx.vmxon_pa):
             yield f"vmxon_pa {vmx.vmxon_pa:#x}"
-        has_body = len(_of(v).data) >= KVM_STATE_NESTED_VMX_VMCS_SIZE
+        has_body = len(nested_of(v).data) >= KVM_STATE_NESTED_VMX_VMCS_SIZE
         if has_body and vmx.vmcs12_pa != VMX_NO_ADDRESS and not _page(v, vmx.vmcs12_pa):
             yield f"vmcs12_pa {vmx.vmcs12_pa:#x}"
-    if svm is not None and _of(v).guest_mode and not _page(v, svm.vmcb_pa):
+    if svm is not None and nested_of(v).guest_mode and not _page(v, svm.vmcb_pa):
         yield f"vmcb_pa {svm.vmcb_pa:#x}"
 
 
@@ -165,8 +146,8 @@ def _smm_flags(v: VcpuFacts) -> Details:
         yield f"smm.flags {flags:#x}, smi.smm 0"
     if flags & _SMM.KVM_STATE_NESTED_SMM_GUEST_MODE and not flags & _SMM.KVM_STATE_NESTED_SMM_VMXON:
         yield f"smm.flags {flags:#x}: SMM_GUEST_MODE without SMM_VMXON"
-    if flags & _SMM.KVM_STATE_NESTED_SMM_GUEST_MODE and _of(v).guest_mode:
-        yield f"smm.flags {flags:#x}, flags {_of(v).flags:#x}: SMM_GUEST_MODE and GUEST_MODE"
+    if flags & _SMM.KVM_STATE_NESTED_SMM_GUEST_MODE and nested_of(v).guest_mode:
+        yield f"smm.flags {flags:#x}, flags {nested_of(v).flags:#x}: SMM_GUEST_MODE and GUEST_MODE"
 
 
 def _smm_shadow_bits(v: VcpuFacts) -> Details:
@@ -182,7 +163,7 @@ def _vmx_flags(v: VcpuFacts) -> Details:
 
 
 def _vmcs12_there(v: VcpuFacts) -> Details:
-    vmx, state = _vmxon(v), _of(v)
+    vmx, state = _vmxon(v), nested_of(v)
     if vmx is None:
         return
     enlightened = state.flags & _EVMCS
@@ -194,7 +175,7 @@ def _vmcs12_there(v: VcpuFacts) -> Details:
 
 
 def _revision(v: VcpuFacts) -> Details:
-    state = _of(v)
+    state = nested_of(v)
     if _vmxon(v) is None or len(state.data) < KVM_STATE_NESTED_VMX_VMCS_SIZE:
         return
     revision = int.from_bytes(state.data[:4], "little") & ~VMCS_SHADOW_INDICATOR
@@ -208,62 +189,10 @@ def _vmxe(v: VcpuFacts) -> Details:
         yield f"vmxon_pa {vmx.vmxon_pa:#x}, cr4 {v.sregs.cr4:#x}"
 
 
-def _svm_flags(v: VcpuFacts) -> Details:
-    if _svm(v) is not None and (foreign := _of(v).flags & _KNOWN & ~_SVM_KNOWN):
-        yield f"flags {_of(v).flags:#x}: {foreign:#x}"
-
-
-def _svme(v: VcpuFacts) -> Details:
-    gif = _FLAG.KVM_STATE_NESTED_GIF_SET
-    if _svm(v) is not None and not v.sregs.efer & EFER_SVME and _of(v).flags & _SVM_KNOWN != gif:
-        yield f"flags {_of(v).flags:#x}, efer {v.sregs.efer:#x}"
-
-
-def _vmcb12(v: VcpuFacts) -> bytes | None:
-    state = _of(v)
-    there = len(state.data) >= KVM_STATE_NESTED_SVM_VMCB_SIZE
-    return state.data if state.svm is not None and state.guest_mode and there else None
-
-
-def _vmcb12_there(v: VcpuFacts) -> Details:
-    if _svm(v) is not None and _of(v).guest_mode and _vmcb12(v) is None:
-        yield f"{len(_of(v).data)} bytes"
-
-
-def _read(vmcb: bytes, field: VmcbField) -> int:
-    return int.from_bytes(vmcb[field.offset : field.offset + field.size], "little")
-
-
-def _vmcb12_control(v: VcpuFacts) -> Details:
-    vmcb = _vmcb12(v)
-    if vmcb is None:
-        return
-    if not _read(vmcb, _INTERCEPTS4) & _INTERCEPT_VMRUN:
-        yield "VMRUN is not intercepted"
-    if not _read(vmcb, _ASID):
-        yield "ASID 0"
-
-
-def _vmcb12_save(v: VcpuFacts) -> Details:
-    """Check the host state that the save area holds: what L1 had when it executed VMRUN."""
-    vmcb = _vmcb12(v)
-    if vmcb is None:
-        return
-    cr0, cr4, efer = (_read(vmcb, field) for field in (_SAVE_CR0, _SAVE_CR4, _SAVE_EFER))
-    if cr0 >> 32 or cr0 & (CR0_PE | CR0_PG) != CR0_PE | CR0_PG or (cr0 & CR0_NW and not cr0 & CR0_CD):
-        yield f"save.cr0 {cr0:#x}"
-    if not efer & EFER_SVME:
-        yield f"save.efer {efer:#x}: no SVME"
-    if efer & EFER_LME and not cr4 & CR4_PAE:
-        yield f"save.efer {efer:#x}, save.cr4 {cr4:#x}: long mode needs PAE"
-    for name, field in (("dr6", _SAVE_DR6), ("dr7", _SAVE_DR7)):
-        if _read(vmcb, field) >> 32:
-            yield f"save.{name} {_read(vmcb, field):#x}"
-
-
-def _rule(
+def nested_rule(
     number: int, severity: Severity, where: str, text: str, hint: str, check: Check, source: str = ""
 ) -> Invariant:
+    """Return a row; the source is KVM_SET_NESTED_STATE unless it says another."""
     source = source or "Linux 6.12 KVM_SET_NESTED_STATE: EINVAL"
     return Invariant(f"INV-{number}", severity, where, text, hint, source, check, needs="nested_state")
 
@@ -272,35 +201,29 @@ _E, _W = Severity.ERROR, Severity.WARNING
 _N = "nested_state"
 
 NESTED_RULES: tuple[Invariant, ...] = (
-    _rule(140, _E, f"{_N}.format", "the format is VMX or SVM", "0 or 1", _format),
-    _rule(141, _E, f"{_N}.size", "size counts the header and no more than is there", "correct it", _size),
-    _rule(142, _E, f"{_N}.flags", "only known flags", "clear the others", _flags),
-    _rule(143, _E, f"{_N}.flags", "RUN_PENDING needs GUEST_MODE", "clear flag 0x02", _run_pending),
-    _rule(
+    nested_rule(140, _E, f"{_N}.format", "the format is VMX or SVM", "0 or 1", _format),
+    nested_rule(141, _E, f"{_N}.size", "size counts the header and no more than is there", "correct it", _size),
+    nested_rule(142, _E, f"{_N}.flags", "only known flags", "clear the others", _flags),
+    nested_rule(143, _E, f"{_N}.flags", "RUN_PENDING needs GUEST_MODE", "clear flag 0x02", _run_pending),
+    nested_rule(
         144, _E, f"{_N}.flags", "no guest mode in SMM: an SMI leaves it", "use smm.flags, or SMRAM", _guest_mode_in_smm
     ),
-    _rule(145, _E, f"{_N}.hdr", "nested operation needs its CPUID feature", "offer VMX or SVM", _feature),
-    _rule(146, _E, f"{_N}.hdr", "without VMXON there is no VMCS, flag or SMM flag", "clear them", _no_vmxon),
-    _rule(147, _E, f"{_N}.hdr", "VMXON region, VMCS and VMCB are pages within MAXPHYADDR", "correct it", _addresses),
-    _rule(148, _E, f"{_N}.hdr", "the VMXON region is no VMCS", "correct one of them", _same_page),
-    _rule(149, _E, f"{_N}.hdr", "hdr.vmx.smm.flags are legal, and 0 outside SMM", "clear them", _smm_flags),
-    _rule(
+    nested_rule(145, _E, f"{_N}.hdr", "nested operation needs its CPUID feature", "offer VMX or SVM", _feature),
+    nested_rule(146, _E, f"{_N}.hdr", "without VMXON there is no VMCS, flag or SMM flag", "clear them", _no_vmxon),
+    nested_rule(
+        147, _E, f"{_N}.hdr", "VMXON region, VMCS and VMCB are pages within MAXPHYADDR", "correct it", _addresses
+    ),
+    nested_rule(148, _E, f"{_N}.hdr", "the VMXON region is no VMCS", "correct one of them", _same_page),
+    nested_rule(149, _E, f"{_N}.hdr", "hdr.vmx.smm.flags are legal, and 0 outside SMM", "clear them", _smm_flags),
+    nested_rule(
         150, _W, f"{_N}.hdr", "no kernel takes the shadow that an SMI put aside from hdr.vmx.smm.flags",
         "convert to the carrier smram", _smm_shadow_bits, "ours; proposed on the kvm list on 2022-08-24, EINVAL",
     ),
-    _rule(151, _E, f"{_N}.hdr", "hdr.vmx.flags has known flags only", "clear the others", _vmx_flags),
-    _rule(152, _E, f"{_N}.data", "a current VMCS and its VMCS12 come together", "add the body", _vmcs12_there),
-    _rule(153, _E, f"{_N}.data", "a VMCS12 has KVM's revision", "it is private to KVM: save it again", _revision),
-    _rule(
+    nested_rule(151, _E, f"{_N}.hdr", "hdr.vmx.flags has known flags only", "clear the others", _vmx_flags),
+    nested_rule(152, _E, f"{_N}.data", "a current VMCS and its VMCS12 come together", "add the body", _vmcs12_there),
+    nested_rule(153, _E, f"{_N}.data", "a VMCS12 has KVM's revision", "it is private to KVM: save it again", _revision),
+    nested_rule(
         154, _W, f"{_N}.hdr", "VMX operation needs CR4.VMXE", "set bit 13, or vmxon_pa all ones", _vmxe,
         "SDM vol. 3C 24.8",
     ),
-    _rule(160, _E, f"{_N}.flags", "SVM has no EVMCS and no MTF", "clear them", _svm_flags),
-    _rule(161, _E, f"{_N}.flags", "without EFER.SVME the flags are GIF_SET", "flags 0x100", _svme),
-    _rule(162, _E, f"{_N}.data", "guest mode needs the VMCB12", "add the body", _vmcb12_there),
-    _rule(
-        163, _E, f"{_N}.data", "the VMCB12 intercepts VMRUN and has an ASID", "it is L1's: save it again",
-        _vmcb12_control,
-    ),
-    _rule(164, _E, f"{_N}.data", "the host state in the VMCB12 is legal", "save it again", _vmcb12_save),
 )  # fmt: skip
