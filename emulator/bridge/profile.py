@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from schemas.compat.profile import HostProfile
-from schemas.memory import MAX_RAM_BYTES
+from schemas.compat.profile import HostProfile, LapicSupport, MemorySupport, NestedSupport
+from schemas.memory import MAX_RAM_BYTES, MAX_SLOTS
 from schemas.shadow import SmmCarrier
 from schemas.uapi.vcpu_events import VcpuEventFlags
 from schemas.versions import SUPPORTED_SCHEMA_VERSIONS
@@ -38,4 +38,10 @@ def host_profile(name: str = "", stream_versions: Sequence[int] = (1,)) -> HostP
         xsave_bytes=XSAVE_BYTES,
         tsc_khz_min=1,
         tsc_khz_max=2**32 - 1,
+        tsc_scaling=True,
+        clock_flags=0,  # a wall clock saved with kvm_clock_data is not looked at: time is virtual
+        mxcsr_mask=2**32 - 1,  # the XSAVE area is kept, never interpreted
+        nested=NestedSupport(),
+        lapic=LapicSupport(),
+        memory=MemorySupport(slots=MAX_SLOTS, address_spaces=2, readonly=True),
     )

@@ -100,7 +100,7 @@ class HostProfile(Model):
     hyperv_cpuid: KvmCpuid2 | None = None
     """What KVM_GET_SUPPORTED_HV_CPUID says."""
     msrs_unlisted: MsrIndices | None = None
-    """MSRs that KVM reads and writes although its list does not name them (EFER, MTRRs, …), as found by reading."""
+    """MSRs that KVM reads and writes although its list does not name them (EFER, MTRRs, …)."""
     feature_msrs: KvmMsrs | None = None
     """MSRs that say what a guest may be shown (KVM_GET_MSR_FEATURE_INDEX_LIST), with the host's values."""
     xcr0_guest_permitted: U64 | None = None

@@ -71,7 +71,7 @@ def _hyperv(case: Case) -> Mismatches:
         if guest.hypervisor(HYPERV_SIGNATURE) is None:
             continue
         if supported is None:
-            if case.host.is_kvm and case.host.capability("KVM_CAP_HYPERV_CPUID") is None:
+            if case.host.is_kvm and case.host.kvm_capabilities is None:
                 yield unsaid(f"{where}.cpuid2", "Hyper-V leaves", "which enlightenments it has")
             else:
                 yield Mismatch(f"{where}.cpuid2", "the host has no enlightenments of Hyper-V", "Hyper-V", "none")

@@ -53,8 +53,11 @@ def _smm_shadow(case: Case) -> Mismatches:
 
 
 def _unsaid_shadow(case: Case) -> Mismatches:
-    """In SMM without flag 0x40 the save area may hold a shadow, of which a host without a carrier knows nothing."""
-    if case.host.smm_carriers or not case.host.smm:
+    """In SMM without flag 0x40 the save area may hold a shadow, of which a host without a carrier knows nothing.
+
+    A source that offers a machine has read the save area and told what it found.
+    """
+    if case.host.smm_carriers or not case.host.smm or case.machine.stream_version is not None:
         return
     for where, vcpu in per_vcpu(
         case.machine, lambda v: v.smm and not v.event_flags & _SHADOW_FLAG, "events.interrupt.shadow"
