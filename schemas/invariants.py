@@ -69,9 +69,9 @@ def check_state(
 ) -> list[Finding]:
     """Return every breach of every rule, errors first.
 
-    `host_vendor` is the CPUID vendor of the hardware that is going to run the state: rules of one vendor's hardware are
-    errors there, warnings while it is None, and do not apply elsewhere. With `memory` the SMRAM save area of a vCPU in
-    SMM is checked too.
+    `host_vendor` is the CPUID vendor of the hardware that is going to run the state: rules of one vendor's hardware
+    have their full severity there, are warnings while it is None, and do not apply elsewhere. With `memory` the SMRAM
+    save area of a vCPU in SMM is checked too.
     """
     if isinstance(state, VcpuState):
         findings = _check_vcpu(VcpuFacts(state), "", host_vendor, memory)

@@ -1,6 +1,7 @@
 """Rules on nested_state in general and of the VMX format: INV-140 to INV-159.
 
-KVM_SET_NESTED_STATE refuses most of what they find with EINVAL. The format says whose rules bind, whatever host is meant: state of one format is refused by all hosts of the other.
+KVM_SET_NESTED_STATE refuses most of what they find with EINVAL. The format says whose rules bind, whatever host is
+meant: state of one format is refused by all hosts of the other.
 Source: Linux 6.12 x86.c kvm_arch_vcpu_ioctl KVM_SET_NESTED_STATE, vmx/nested.c vmx_set_nested_state, svm/nested.c
 svm_set_nested_state; api.rst 4.114, 4.115.
 """
