@@ -25,8 +25,8 @@ from schemas.state import MachineState, VcpuState
 if TYPE_CHECKING:
     from schemas.compat import HostProfile
 
-Form = Literal["stream", "json", "raw-dir"]
-"""How a document is written."""
+Form = Literal["stream", "json", "raw-dir", "vm"]
+"""How a document is written; "vm": it is none, the state was read from a host."""
 
 JSON_BOUNDS = MACHINE_TEXT_BOUNDS._replace(max_names=1024)
 """The machine's bounds; a host profile has more names: one per KVM capability."""

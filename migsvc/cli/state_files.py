@@ -40,7 +40,7 @@ def load_operand(session: Session, operand: str, vcpu: int | None) -> StateDocum
         return document if vcpu is None else one_vcpu(document, vcpu)
     raw = session.client.get(vm_path(operand, "vcpus", str(vcpu or 0), "state"))
     try:
-        return VcpuDocument(operand, "json", parse_as(VcpuState, raw))
+        return VcpuDocument(f"VM {operand}", "vm", parse_as(VcpuState, raw))
     except SchemaError as error:
         raise misfit(f"the host's state of VM {operand} does not fit the schema", error) from error
 

@@ -22,7 +22,7 @@ def print_page(document: StateDocument, *, everything: bool) -> None:
 def origin_line(document: StateDocument) -> str:
     """Return where a document comes from, and what a stream says of its machine."""
     if not isinstance(document, MachineDocument) or document.stream is None:
-        return f"{document.origin} ({document.form})"
+        return document.origin if document.form == "vm" else f"{document.origin} ({document.form})"
     config, header = document.stream.config, document.stream.header
     made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.created_unix_ns // 1_000_000_000))
     guest = f", guest {config.guest}" if config.guest else ""

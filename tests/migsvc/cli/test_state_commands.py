@@ -95,7 +95,9 @@ def test_a_vm_is_shown_and_compared(run, host, vcpu, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     host.answers["GET /v1/vms/web/vcpus/0/state"] = (200, vcpu.model_dump(mode="json"))
     host.answers["GET /v1/vms/web/vcpus/1/state"] = (200, {"regs": {}})
-    assert "in SMM" in run("state", "show", "web").stdout
+    shown = run("state", "show", "web").stdout
+    assert shown.startswith("VM web\n")
+    assert "in SMM" in shown
     (tmp_path / "x.json").write_text(edit_state(vcpu, ["regs.rip=5"]).state.model_dump_json())
     result = run("state", "diff", "web", "x.json")
     assert (result.exit_code, "regs.rip  0x8042 -> 0x5" in result.stdout) == (1, True)

@@ -7,12 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.diff import ChangeKind, diff_states
+from schemas.diff.compare import SPECIAL
 from schemas.memory import MemoryMap
 from schemas.paths import get, locate, parse
 from schemas.state import VcpuState
 from schemas.uapi import SECTIONS, VCPU_SECTIONS
 from schemas.uapi.cpuid2 import KvmCpuid2
 from schemas.uapi.msrs import KvmMsrs
+from schemas.uapi.regs import KvmRegs
 from schemas.uapi.xsave import KvmXsave
 from tests.schemas.diff.conftest import entry
 
@@ -250,3 +252,13 @@ def test_every_section_can_differ(machine):
         found = diff_states(machine.vcpus[0], new).changes
         assert found
         assert all("." in change.path or "[" in change.path for change in found), name
+
+
+def test_a_reserved_part_of_an_msr_entry_counts(vcpu):
+    new = locate(vcpu, "msrs.entries[1].reserved").replace(5)
+    assert texts(vcpu, new) == [("msrs.entries[1].reserved", "0x0 -> 0x5")]
+
+
+def test_what_a_comparison_does_not_tell_is_told_as_bytes(vcpu, monkeypatch):
+    monkeypatch.setitem(SPECIAL, KvmRegs, lambda *_: None)
+    assert texts(vcpu, locate(vcpu, "regs.rip").replace(1)) == [("regs[128]", "2 bytes: f0ff -> 0100")]

@@ -76,6 +76,13 @@ def test_vcpus_and_slots_that_come_and_go(machine, changed):
     assert [operation["op"] for operation in agrees(less, machine)] == ["add", "add"]
 
 
+def test_several_elements_come_and_go_in_an_order_that_can_be_applied(machine):
+    more = machine.model_copy(
+        update={"vcpus": [v.model_copy(update={"index": n}) for n in range(4) for v in machine.vcpus[:1]]}
+    )
+    assert len(agrees(more, machine)) == len(agrees(machine, more)) == 2
+
+
 def test_an_msr_is_ignored_by_its_name(vcpu):
     old = locate(vcpu, "msrs").replace(KvmMsrs.of({0x10: 1, 0x9E: 2, 0xC0000082: 3}))
     new = locate(vcpu, "msrs").replace(KvmMsrs.of({0x10: 2, 0x9E: 3, 0xC0000082: 4}))
