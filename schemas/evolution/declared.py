@@ -10,9 +10,9 @@ from .document import Declaration
 
 _DOWN = "for a peer of version 1 the converter"
 _OUT = f"{_DOWN} leaves it out"
-_TOLD = (
-    "told in the first messages of a migration: agents of schema version 1 are agents of this program with "
-    "--schema-version 1 and read it; the program of commit 2a94524, which was never released, refuses it"
+_OFFERED = (
+    "offered before a page moves: an agent of schema version 1 is one of this program with --schema-version 1; it and "
+    "an agent of commit 2a94524, which was never released, refuse each other's offers"
 )
 
 
@@ -41,9 +41,9 @@ DECLARATIONS: tuple[Declaration, ...] = (
         2, "compat-rule-added", "compat_rules.*",
         "it refuses before a migration begins what the restore would have refused at its end, or lost",
     ),
-    _declared(2, "member-added", "documents.HostProfile.*", f"profiles kept in files stay readable; {_TOLD}"),
-    _declared(2, "member-added", "documents.MachineSummary.*", _TOLD),
-    _declared(2, "demanded-member-added", "documents.MachineSummary.*", _TOLD),
-    _declared(2, "demanded-member-removed", "documents.MachineSummary.*", _TOLD),
-    _declared(2, "member-made-optional", "documents.MachineSummary.*", _TOLD),
+    _declared(2, "member-added", "documents.HostProfile.*", "profiles kept in files stay readable; a program of commit 2a94524, never released, refuses the new members"),
+    _declared(2, "member-added", "documents.MachineSummary.*", _OFFERED),
+    _declared(2, "demanded-member-added", "documents.MachineSummary.*", _OFFERED),
+    _declared(2, "demanded-member-removed", "documents.MachineSummary.*", _OFFERED),
+    _declared(2, "member-made-optional", "documents.MachineSummary.*", _OFFERED),
 )  # fmt: skip
