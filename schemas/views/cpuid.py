@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from ..errors import FieldError, Problem
 from ..layout import U32
 from ..model import Model
 from ..names.cpuid import FEATURE_WORDS, VENDORS, FeatureWord, Register, feature_word
-from ..uapi.cpuid2 import KvmCpuid2, KvmCpuidEntry2
+from ..uapi.cpuid2 import KVM_MAX_CPUID_ENTRIES, KvmCpuid2, KvmCpuidEntry2
 
 _REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
 _BRAND_LEAVES = (0x80000002, 0x80000003, 0x80000004)
@@ -31,7 +33,7 @@ class CpuidEntryView(Model):
     ebx: U32 | FeatureSet
     ecx: U32 | FeatureSet
     edx: U32 | FeatureSet
-    padding: tuple[U32, ...] = (0, 0, 0)
+    padding: Annotated[tuple[U32, ...], Field(min_length=3, max_length=3)] = (0, 0, 0)
 
     @classmethod
     def of(cls, entry: KvmCpuidEntry2) -> CpuidEntryView:
@@ -98,7 +100,7 @@ class CpuModel(NamedTuple):
 class CpuidView(Model):
     """All entries in their order."""
 
-    entries: tuple[CpuidEntryView, ...]
+    entries: Annotated[tuple[CpuidEntryView, ...], Field(max_length=KVM_MAX_CPUID_ENTRIES)]
     padding: U32 = 0
 
     @classmethod

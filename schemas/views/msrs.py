@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from ..layout import U32, U64
 from ..model import Model
 from ..names.bits import REGISTERS
 from ..names.msrs import MsrClass, msr_name, msr_number, msr_row
-from ..uapi.msrs import KvmMsrEntry, KvmMsrs
+from ..uapi.msrs import MSRS_MAX_ENTRIES, KvmMsrEntry, KvmMsrs
 from .parts import Bits, encode_bits
 
 
@@ -63,7 +67,7 @@ class MsrView(Model):
 class MsrsView(Model):
     """The list in its order; a register may stand in it twice, as hostile input may have it."""
 
-    entries: tuple[MsrView, ...]
+    entries: Annotated[tuple[MsrView, ...], Field(max_length=MSRS_MAX_ENTRIES)]
     pad: U32 = 0
 
     @classmethod

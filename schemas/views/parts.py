@@ -17,7 +17,8 @@ _JSON_SAFE = 1 << 53
 _MAX_BYTES = 64 * 1024
 
 
-def _number(value: Any) -> Any:
+def number_of(value: Any) -> Any:
+    """Return the number that "0x…" stands for, and anything else as it is."""
     return int(value, 16) if isinstance(value, str) and _HEX.fullmatch(value) else value
 
 
@@ -28,7 +29,7 @@ def json_number(value: int) -> int | str:
 
 Number = Annotated[
     int,
-    BeforeValidator(_number),
+    BeforeValidator(number_of),
     PlainSerializer(json_number, return_type=int | str, when_used="json"),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?0[xX][0-9a-fA-F]{1,32}$"}]}),
 ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from ..layout import CStruct
+from ..errors import FieldError, Problem, parse_as
 from ..state import VcpuState, VmState
 from ..uapi import VCPU_SECTIONS, VM_SECTIONS, Section
 from .cpuid import CpuidView
@@ -22,17 +22,17 @@ from .xsave import XsaveView
 
 
 class SectionView(NamedTuple):
-    """A view of a section's own: from the struct and the vCPU that it belongs to, and back."""
+    """A view of a section's own, made from the struct and the vCPU that it belongs to; `to_struct` is the way back."""
 
+    model: type[LapicView | XsaveView | MsrsView | CpuidView]
     decode: Callable[[Any, VcpuState], BaseModel]
-    encode: Callable[[Any], CStruct]
 
 
 SECTION_VIEWS: dict[str, SectionView] = {
-    "lapic": SectionView(lambda lapic, _: LapicView.of(lapic), LapicView.to_struct),
-    "xsave": SectionView(lambda xsave, vcpu: XsaveView.of(xsave, vcpu.cpuid2), XsaveView.to_struct),
-    "msrs": SectionView(lambda msrs, _: MsrsView.of(msrs), MsrsView.to_struct),
-    "cpuid2": SectionView(lambda cpuid, _: CpuidView.of(cpuid), CpuidView.to_struct),
+    "lapic": SectionView(LapicView, lambda lapic, _: LapicView.of(lapic)),
+    "xsave": SectionView(XsaveView, lambda xsave, vcpu: XsaveView.of(xsave, vcpu.cpuid2)),
+    "msrs": SectionView(MsrsView, lambda msrs, _: MsrsView.of(msrs)),
+    "cpuid2": SectionView(CpuidView, lambda cpuid, _: CpuidView.of(cpuid)),
 }
 
 Views = dict[str, Any]
@@ -57,28 +57,37 @@ def view_vm(vm: VmState) -> Views:
 
 
 def vcpu_of(views: Mapping[str, Any], *, index: int = 0) -> VcpuState:
-    """Return the vCPU that its views show; the inverse of `view_vcpu`.
+    """Return the vCPU that its views, or their JSON form, show; the inverse of `view_vcpu`.
 
     Raises:
         FieldError: a view holds names or numbers that its section cannot.
     """
-    return VcpuState(index=index, **_structs(views, VCPU_SECTIONS))
+    return parse_as(VcpuState, {"index": index, **_structs(views, VCPU_SECTIONS)})
 
 
 def vm_of(views: Mapping[str, Any]) -> VmState:
-    """Return the VM state that its views show; the inverse of `view_vm`.
+    """Return the VM state that its views, or their JSON form, show; the inverse of `view_vm`.
 
     Raises:
         FieldError: a view holds names or numbers that its section cannot.
     """
-    return VmState(**_structs(views, VM_SECTIONS))
+    return parse_as(VmState, _structs(views, VM_SECTIONS))
 
 
 def _structs(views: Mapping[str, Any], rows: Mapping[str, Section]) -> dict[str, Any]:
+    unknown = [name for name in views if name not in rows]
+    if unknown:
+        known = ", ".join(rows)
+        raise FieldError(
+            [Problem(where=name[:64], message="no such section", hint=f"known: {known}") for name in unknown]
+        )
     made: dict[str, Any] = {}
     for name, view in views.items():
         own = SECTION_VIEWS.get(name)
-        made[name] = own.encode(view) if own else encode_struct(view, rows[name].model)
+        if own is None:
+            made[name] = encode_struct(view, rows[name].model)
+        else:
+            made[name] = (view if isinstance(view, own.model) else parse_as(own.model, view)).to_struct()
     return made
 
 

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from ..errors import FieldError, problems_of
+from ..errors import FieldError, Problem, problems_of
 from ..field_names import bits_of
 from ..layout import CStruct, CUnion, PackedByte
 from ..names.bits import RegisterBits
+from .parts import number_of
 
 Decoded: TypeAlias = "int | bytes | dict[str, Decoded] | list[Decoded]"
 """A field of a view: a number, bytes, named bits or a struct, an array."""
@@ -50,8 +51,10 @@ def _decode(value: Any, bits: RegisterBits | None) -> Decoded:
     return number
 
 
-def _plain(view: Any, model: type[CStruct]) -> dict[str, Any]:
-    """Return what the model validates: bits as one number again. Unknown names are left for it to refuse."""
+def _plain(view: Any, model: type[CStruct]) -> Any:
+    """Return what the model validates: bits as one number again. What does not belong is left for it to refuse."""
+    if not isinstance(view, dict):
+        return view
     plain: dict[str, Any] = {}
     for name, value in view.items():
         bits = bits_of(model, name)
@@ -66,7 +69,17 @@ def _plain(view: Any, model: type[CStruct]) -> dict[str, Any]:
 
 
 def _number(value: Any, bits: RegisterBits | None) -> Any:
-    return bits.encode(value) if bits is not None and isinstance(value, dict) else value
+    if bits is None or not isinstance(value, dict):
+        return value
+    return bits.encode({name: _whole(number, f"{bits.name}.{name}") for name, number in value.items()})
+
+
+def _whole(value: Any, where: str) -> int:
+    """Return the number of a field, which JSON may have as "0x…"."""
+    number = number_of(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise FieldError([Problem(where=where[:64], message=f"{type(value).__name__} instead of a number")])
+    return number
 
 
 def _struct_of(model: type[CStruct], name: str, view: dict[str, Any]) -> type[CStruct] | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
+
+from ..errors import FieldError, Problem
 from ..model import Model
 from ..names.xsave import EXTENDED_OFFSET, component_name
 from ..uapi.cpuid2 import KvmCpuid2
-from ..uapi.xsave import KvmXsave
+from ..uapi.xsave import XSAVE_MAX_BYTES, KvmXsave
 from .parts import Bits, Gaps, Hex, Number, Part, decode_number, encode_number, join, split_gaps
 
 XSAVE_LEAF = 0xD
@@ -57,14 +60,14 @@ class XsaveView(Model):
 
     registers: dict[str, Number | Bits]
     """FCW, FSW, FTW, FOP, FIP, FDP, MXCSR, MXCSR_MASK, XSTATE_BV, XCOMP_BV."""
-    st: tuple[Hex, ...]
+    st: Annotated[tuple[Hex, ...], Field(min_length=8, max_length=8)]
     """ST0 to ST7, 10 bytes each, as stored."""
-    xmm: tuple[Hex, ...]
+    xmm: Annotated[tuple[Hex, ...], Field(min_length=16, max_length=16)]
     """XMM0 to XMM15, 16 bytes each, as stored."""
     components: tuple[XsaveComponentView, ...]
     gaps: Gaps
     """Bytes that no register and no component claims."""
-    size_bytes: int
+    size_bytes: Annotated[int, Field(ge=KvmXsave.SIZE, le=XSAVE_MAX_BYTES, multiple_of=4)]
     """Of the whole area: 4096, or what KVM_CAP_XSAVE2 says."""
 
     @classmethod
@@ -93,9 +96,9 @@ class XsaveView(Model):
         Raises:
             FieldError: a number does not fit its register, or something lies outside of the area.
         """
-        pieces = {part.offset: encode_number(self.registers[part.name], part) for part in CONTROL_PARTS}
-        pieces |= {part.offset: body for part, body in zip(ST_PARTS, self.st, strict=True)}
-        pieces |= {part.offset: body for part, body in zip(XMM_PARTS, self.xmm, strict=True)}
+        pieces = {part.offset: encode_number(self.registers.get(part.name, 0), part) for part in CONTROL_PARTS}
+        for parts, bodies in ((ST_PARTS, self.st), (XMM_PARTS, self.xmm)):
+            pieces |= {part.offset: _whole(part, body) for part, body in zip(parts, bodies, strict=True)}
         pieces |= {component.offset: component.data for component in self.components}
         area = join(self.size_bytes, pieces, self.gaps, "xsave")
         return KvmXsave(region=area[: KvmXsave.SIZE], extra=area[KvmXsave.SIZE :])
@@ -103,7 +106,7 @@ class XsaveView(Model):
     def value(self, name: str) -> int:
         """Return a register of the image or of the header as its number."""
         part = next(part for part in CONTROL_PARTS if part.name == name)
-        return int.from_bytes(encode_number(self.registers[name], part), "little")
+        return int.from_bytes(encode_number(self.registers.get(name, 0), part), "little")
 
     def in_use(self, bit: int) -> bool:
         """Return whether XSTATE_BV says that a component is not in its initial state."""
@@ -130,6 +133,17 @@ def _claimed(cpuid: KvmCpuid2) -> Iterator[XsavePlace]:
     for entry in cpuid.entries:
         if entry.function == XSAVE_LEAF and 2 <= entry.index < 63 and entry.eax and not entry.ecx & 1:
             yield XsavePlace(entry.index, entry.ebx, entry.eax)
+
+
+def _whole(part: Part, body: bytes) -> bytes:
+    """Return the register's bytes.
+
+    Raises:
+        FieldError: there are more or fewer than the register has.
+    """
+    if len(body) != part.size:
+        raise FieldError([Problem(where=f"xsave.{part.name}", message=f"{len(body)} bytes, expected {part.size}")])
+    return body
 
 
 def _cut(area: bytes, part: Part) -> bytes:

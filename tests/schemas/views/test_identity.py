@@ -1,5 +1,6 @@
 """raw -> view -> raw is the identity for every input, and so is the way through JSON."""
 
+import json
 from typing import Any
 
 import pytest
@@ -126,6 +127,55 @@ def test_a_vcpu_and_a_vm_survive_their_views(legal_machine: Any) -> None:
     vcpu = legal_machine.vcpus[0]
     assert vcpu_of(view_vcpu(vcpu)) == vcpu
     assert vm_of(view_vm(legal_machine.vm)) == legal_machine.vm
+
+
+def test_a_vcpu_and_a_vm_survive_the_json_of_their_views(legal_machine: Any, changed: Any) -> None:
+    vcpu = changed(legal_machine.vcpus[0], {"sregs.cr0": 1 << 63 | 1, "sregs.apic_base": (1 << 64) - 1})
+    assert vcpu_of(json.loads(json.dumps(views_json(view_vcpu(vcpu))))) == vcpu
+    vm = legal_machine.vm
+    assert vm_of(json.loads(json.dumps(views_json(view_vm(vm))))) == vm
+
+
+LEAF = dict.fromkeys(("function", "index", "flags", "eax", "ebx", "ecx", "edx"), 0)
+XSAVE = {
+    "registers": {},
+    "st": ["00" * 10] * 8,
+    "xmm": ["00" * 16] * 16,
+    "components": [],
+    "gaps": {},
+    "size_bytes": 4096,
+}
+
+
+@pytest.mark.parametrize(
+    ("views", "problem"),
+    [
+        ({"nope": {}}, "nope: no such section"),
+        ({"regs": {"rflags": {"IF": "on"}}}, "rflags.IF: str instead of a number"),
+        ({"regs": {"rflags": {"IF": True}}}, "rflags.IF: bool instead of a number"),
+        ({"regs": {"rflags": {"NOPE": 1}}}, "rflags.NOPE: no such bits"),
+        ({"regs": {"rax": 1 << 64}}, "rax"),
+        ({"lapic": {"registers": {}}}, "isr"),
+        ({"sregs": 5}, "dict"),
+        ({"sregs": {"cs": 5}}, "cs"),
+        ({"xcrs": {"xcrs": 5}}, "xcrs"),
+        ({"xsave": XSAVE | {"st": ["00"] * 8}}, "1 bytes, expected 10"),
+        ({"xsave": XSAVE | {"st": []}}, "st"),
+        ({"xsave": XSAVE | {"size_bytes": 1 << 40}}, "size_bytes"),
+        ({"xsave": XSAVE | {"gaps": {"4090": "00" * 9}}}, "9 bytes at 0xffa do not fit 4096"),
+        ({"msrs": {"entries": [{"name": "NOPE"}]}}, "no MSR is called"),
+        ({"msrs": {"entries": [{"name": "0x1234"}]}}, "these bits have no names"),
+        ({"cpuid2": {"entries": [{"function": "0x1"}]}}, "entries.0.index"),
+        ({"xsave": XSAVE | {"size_bytes": 4098}}, "size_bytes"),
+        ({"msrs": {"entries": [{"name": "0x10"}] * 1025}}, "at most 1024"),
+        ({"cpuid2": {"entries": [LEAF] * 257}}, "at most 256"),
+        ({"regs": {}}, "rax"),
+        ({}, "regs"),
+    ],
+)
+def test_json_that_is_no_view_is_refused(views: dict[str, Any], problem: str) -> None:
+    with pytest.raises(FieldError, match=problem):
+        vcpu_of(views)
 
 
 def test_views_have_a_json_form(legal_machine: Any) -> None:
