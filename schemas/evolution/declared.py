@@ -41,7 +41,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
         2, "compat-rule-added", "compat_rules.*",
         "it refuses before a migration begins what the restore would have refused at its end, or lost",
     ),
-    _declared(2, "member-added", "documents.HostProfile.*", "profiles kept in files stay readable; a program of commit 2a94524, never released, refuses the new members"),
+    _declared(
+        2, "member-added", "documents.HostProfile.*",
+        "profiles kept in files stay readable; a program of commit 2a94524, never released, refuses the new members",
+    ),
     _declared(2, "member-added", "documents.MachineSummary.*", _OFFERED),
     _declared(2, "demanded-member-added", "documents.MachineSummary.*", _OFFERED),
     _declared(2, "demanded-member-removed", "documents.MachineSummary.*", _OFFERED),
