@@ -36,7 +36,9 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it():
 def loaded_by(code):
     """Return the modules that a fresh interpreter has loaded after this code."""
     program = f"import sys; {code}; print('\\n'.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_importing_the_package_loads_neither_pydantic_nor_a_struct():
