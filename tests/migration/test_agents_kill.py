@@ -35,8 +35,9 @@ def free_port():
 class Agent:
     """One `migsvc serve` that can be killed and started again on the same data directory and port."""
 
-    def __init__(self, root, name):
+    def __init__(self, root, name, options=()):
         self.name = name
+        self.options = options
         self.data_dir = root / name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -52,7 +53,7 @@ class Agent:
         command = [sys.executable, "-m", "migsvc", "serve", "-o", "json", "--port", str(self.port)]
         with self.data_dir.with_suffix(".log").open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir), "--name", self.name],
+                [*command, "--data-dir", str(self.data_dir), "--name", self.name, *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
@@ -84,8 +85,8 @@ class Agent:
 class Pair:
     """Agents a and b that know each other."""
 
-    def __init__(self, root):
-        self.a, self.b = Agent(root, "a"), Agent(root, "b")
+    def __init__(self, root, a=(), b=()):
+        self.a, self.b = Agent(root, "a", a), Agent(root, "b", b)
         self.restart(self.a, self.b)
         self.a.post("/v1/peers", name="b", url=self.b.url)
         self.b.post("/v1/peers", name="a", url=self.a.url)
@@ -119,6 +120,16 @@ def until(look, what, seconds=60):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     pair = Pair(tmp_path_factory.mktemp("agents"))
+    yield pair
+    pair.end()
+
+
+OLD = ("--schema-version", "1")
+
+
+@pytest.fixture(params=[(OLD, ()), ((), OLD)], ids=["from-version-1", "to-version-1"])
+def mixed(request, tmp_path):
+    pair = Pair(tmp_path, *request.param)
     yield pair
     pair.end()
 
@@ -218,6 +229,14 @@ PRODUCT = [
 @pytest.mark.parametrize(("role", "point", "victims"), DEFAULT)
 def test_a_killed_agent_leaves_exactly_one_runnable_copy(pair, expected, role, point, victims):
     case(pair, expected, role, point, victims)
+
+
+def test_hosts_of_two_schema_versions_find_out_who_owns_the_vm(mixed, expected):
+    case(mixed, expected, "destination", "prepared", "both")
+
+
+def test_hosts_of_two_schema_versions_repeat_the_commit(mixed, expected):
+    case(mixed, expected, "source", "committed", "source")
 
 
 @pytest.mark.campaign
