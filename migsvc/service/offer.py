@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from migsvc.errors import InputError
 from migsvc.stream import STREAM_VERSION, Config, config_map
+from schemas.codec.text import TextBounds, decode_json
 from schemas.compat import HostProfile, MachineSummary, check_compat
-from schemas.errors import Severity, problems_of
+from schemas.errors import SchemaError, Severity
 from schemas.state import MachineState
 
 UNSAID_SHADOW = "CMP-602"
 """In SMM without the flag: whether a shadow is put aside is not in the events."""
 
+SUMMARY_BOUNDS = TextBounds(max_bytes=1 << 20, max_values=1 << 19)
+"""A frame of the conversation holds 1 MiB."""
 MAX_ADDRESS_CHARS = 300
 ANSWER_TOKEN_CHARS = 32
 
@@ -72,9 +73,9 @@ def read_summary(raw: Mapping[str, Any]) -> OfferSummary:
     if len(raw["source_address"]) > MAX_ADDRESS_CHARS or len(raw["answer_token"]) != ANSWER_TOKEN_CHARS:
         raise InputError("the Offer's summary has an address that is too long, or a token of the wrong length")
     try:
-        machine = MachineSummary.model_validate_json(raw["machine"])
-    except ValidationError as error:
-        text = "; ".join(str(problem) for problem in problems_of(error)[:16])
+        machine = decode_json(MachineSummary, raw["machine"], SUMMARY_BOUNDS)
+    except SchemaError as error:
+        text = "; ".join(str(problem) for problem in error.problems[:16])
         raise InputError(f"the Offer's machine summary is not legal: {text}") from error
     return OfferSummary(machine, raw["source_address"], raw["source_host_id"], raw["answer_token"])
 
