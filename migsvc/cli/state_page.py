@@ -9,13 +9,17 @@ import typer
 from migsvc.cli.documents import MachineDocument, StateDocument
 from migsvc.units import human_bytes
 from schemas.views.page import page
+from schemas.views.smram import save_areas
 from schemas.views.text import page_lines
 
 
 def print_page(document: StateDocument, *, everything: bool) -> None:
     """Print the page of a state: the core registers and what is unusual, or everything."""
     typer.echo(origin_line(document))
-    for line, title in page_lines(page(document.state, everything=everything)):
+    in_smm = {}
+    if isinstance(document, MachineDocument) and document.memory is not None:
+        in_smm = save_areas(document.state.vcpus, document.memory)
+    for line, title in page_lines(page(document.state, everything=everything, save_areas=in_smm)):
         typer.secho(line, bold=title)
 
 

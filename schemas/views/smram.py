@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Literal
 
 from ..errors import FieldError, LayoutError, Problem
+from ..memory import AS_SMM
 from ..model import Model
 from ..names.smram import SMRAM_AREA_BYTES, SMRAM_AREA_OFFSET, SMRAM_REVISION_64, smram_map
+from ..shadow import MSR_IA32_SMBASE, SmramAccess, in_smm
+from ..state import VcpuState
 from .parts import Bits, Gaps, Number, Part, decode_number, encode_number, join, split_gaps
 
 _PARTS = {
@@ -65,6 +70,18 @@ class SmramView(Model):
         """Return a field as its number; 0 for one that this map does not have."""
         part = next((part for part in _PARTS[self.width] if part.name == name), None)
         return int.from_bytes(encode_number(self.fields.get(name, 0), part), "little") if part else 0
+
+
+def save_areas(vcpus: Iterable[VcpuState], memory: SmramAccess) -> dict[int, bytes]:
+    """Return index -> save area of the vCPUs that are in SMM and whose SMBASE the state tells and the memory has."""
+    found: dict[int, bytes] = {}
+    for vcpu in vcpus:
+        smbase = vcpu.msrs.values_by_index().get(MSR_IA32_SMBASE)
+        if smbase is None or not in_smm(vcpu.events):
+            continue
+        with suppress(LookupError):
+            found[vcpu.index] = memory.read(AS_SMM, smbase + SMRAM_AREA_OFFSET & 0xFFFFFFFF, SMRAM_AREA_BYTES)
+    return found
 
 
 def looks_64_bit(area: bytes) -> bool:

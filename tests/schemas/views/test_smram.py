@@ -9,11 +9,12 @@ import pytest
 from schemas.errors import LayoutError
 from schemas.state import VcpuState
 from schemas.uapi.cpuid2 import KvmCpuid2, KvmCpuidEntry2
+from schemas.uapi.msrs import KvmMsrs
 from schemas.uapi.regs import KvmRegs
 from schemas.uapi.sregs import KvmSregs
 from schemas.views.page import page
 from schemas.views.page_smram import smram_lines
-from schemas.views.smram import SmramView, looks_64_bit
+from schemas.views.smram import SmramView, looks_64_bit, save_areas
 
 LAB = Path(__file__).parents[2] / "data" / "kvm-lab" / "smi_shadow-linux-6.12.jsonl"
 
@@ -78,6 +79,31 @@ def test_the_other_map_is_noticed() -> None:
     found = rows("smi_shadow/map64/long64/shadow2", long_mode=False)
     assert found["smm_revision"].unusual
     assert "by the other map" in found["smm_revision"].decoded
+
+
+class Smram:
+    """An area at 0x3FE00 of address space 1, and nothing else."""
+
+    def read(self, as_id: int, gpa: int, size: int) -> bytes:
+        if (as_id, gpa, size) != (1, 0x3FE00, 512):
+            raise LookupError(gpa)
+        return bytes(range(256)) * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"events.smi.smm": 1}, {0: bytes(range(256)) * 2}),
+        ({}, {}),
+        ({"events.smi.smm": 1, "events.flags": 0}, {}),
+        ({"events.smi.smm": 1, "msrs": KvmMsrs.of({})}, {}),
+        ({"events.smi.smm": 1, "msrs": KvmMsrs.of({0x9E: 0x50000})}, {}),
+    ],
+)
+def test_save_areas_of_the_vcpus_in_smm(
+    legal_vcpu: VcpuState, changed: Any, changes: dict[str, Any], found: dict[int, bytes]
+) -> None:
+    assert save_areas([changed(legal_vcpu, changes)], Smram()) == found
 
 
 def test_a_vcpu_in_smm_shows_its_save_area(legal_vcpu: VcpuState, changed: Any) -> None:
