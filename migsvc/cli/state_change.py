@@ -154,7 +154,7 @@ def _finish(plan: Plan, state: Any) -> None:
     from migsvc.cli.state_files import legality, save, with_state
     from schemas.diff import diff_states
 
-    found = legality(state)
+    found = legality(state, memory=getattr(plan.document, "memory", None))
     illegal = [finding for finding in found.as_json() if finding["severity"] == "error"]
     if illegal and plan.write and not plan.force:
         text = f"{plan.document.origin} is not changed: the result is illegal by {found.errors} rules"
