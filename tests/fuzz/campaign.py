@@ -8,6 +8,7 @@ Needs atheris (Linux, CPython 3.11 to 3.13).
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -64,6 +65,9 @@ def main() -> int:
     parser.add_argument("--here", action="store_true", help="fuzz the one target in this process")
     options = parser.parse_args()
     names = options.targets or sorted(path.name for path in CORPUS.iterdir() if path.is_dir())
+    if importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed; it exists for CPython 3.11 to 3.13 on Linux x86-64", file=sys.stderr)
+        return 2
     if options.here:
         fuzz_one(names[0], options.seconds, options.out)
     os.nice(19)
