@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import platform
+from typing import Annotated, Any
+
+import typer
 
 from migsvc.cli.output import Column, print_json, print_record, print_records
 from migsvc.cli.session import Session, api_command, group
@@ -26,9 +29,20 @@ def show(session: Session) -> None:
 
 
 @api_command(app, "profile")
-def profile(session: Session) -> None:
-    """Print the host profile as JSON: what `compat check --profile` compares with."""
-    print_json(session.client.get("/v1/host")["profile"])
+def profile(
+    session: Session,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="emulator or kvm: ask this machine itself, no agent")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="with --backend: name of the host")] = "",
+) -> None:
+    """Print the host profile as JSON: a file that `compat` compares, and that can be kept."""
+    if backend is None:
+        print_json(session.client.get("/v1/host")["profile"])
+        return
+    from migsvc.cli.operands import backend_profile
+
+    print_json(backend_profile(backend, name or platform.node()).model_dump(mode="json"))
 
 
 @api_command(app, "guests")

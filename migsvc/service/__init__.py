@@ -1,7 +1,7 @@
 """The use cases of the service: VMs, snapshots, peers, migrations. No HTTP here.
 
 `Services` is all that the API needs: `Services.open(settings)`, `await start()`, then the attributes
-`vms`, `snapshots`, `peers`, `migrations` and `hosts`, and `await stop(keep_vms=...)` at the end.
+`vms`, `snapshots`, `peers`, `migrations`, `hosts` and `compat`, and `await stop(keep_vms=...)` at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Self
 
 from migsvc.config import Settings
 from migsvc.service import workers
+from migsvc.service.compat import Compat
 from migsvc.service.context import Host
 from migsvc.service.destination import Destination
 from migsvc.service.hosts import Hosts
@@ -34,6 +35,7 @@ class Services:
         self.peers = Peers(self._host)
         self.migrations = Migrations(self._host, self.peers)
         self.hosts = Hosts(self._host)
+        self.compat = Compat(self._host, self.vms, self.peers)
         self._destination = Destination(self._host, self.peers)
         self._listener = Listener(self._host, self._destination)
 

@@ -8,7 +8,7 @@ matrix([profile, …])                           # every pair
 from __future__ import annotations
 
 from .baseline import Baseline, GivesUp, baseline
-from .check import Subject, check_compat, summary_of
+from .check import Subject, check_compat, check_pair, summary_of
 from .matrix import Cell, Matrix, matrix
 from .profile import HostProfile, LapicSupport, MemorySupport, NestedSupport
 from .report import CompatFinding, CompatReport, Verdict
@@ -35,6 +35,7 @@ __all__ = [
     "Verdict",
     "baseline",
     "check_compat",
+    "check_pair",
     "matrix",
     "summary_of",
 ]

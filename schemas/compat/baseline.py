@@ -58,6 +58,16 @@ def check_count(profiles: Sequence[HostProfile]) -> None:
         raise FieldError([Problem(where="profiles", message=message, hint="give the profiles of a fleet in parts")])
 
 
+def distinct_names(profiles: Sequence[HostProfile]) -> tuple[str, ...]:
+    """Return the hosts' names; a name that several have gets a number."""
+    seen: dict[str, int] = {}
+    names = []
+    for profile in profiles:
+        seen[profile.name] = seen.get(profile.name, 0) + 1
+        names.append(profile.name if seen[profile.name] == 1 else f"{profile.name} ({seen[profile.name]})")
+    return tuple(names)
+
+
 def baseline(profiles: Sequence[HostProfile], name: str = "baseline") -> Baseline:
     """Return the largest profile that all hosts can hold.
 
@@ -67,11 +77,11 @@ def baseline(profiles: Sequence[HostProfile], name: str = "baseline") -> Baselin
     check_count(profiles)
     common = _common(profiles, name)
     hosts = []
-    for profile in profiles:
+    for host, profile in zip(distinct_names(profiles), profiles, strict=True):
         fits = check_compat(common, profile)
         blocked = fits.findings if fits.verdict.rank >= Verdict.LOSSY.rank else ()
         given = check_compat(profile, common).findings
-        hosts.append(GivesUp(host=profile.name, verdict=fits.verdict, blocked_by=blocked, gives_up=given))
+        hosts.append(GivesUp(host=host, verdict=fits.verdict, blocked_by=blocked, gives_up=given))
     return Baseline(profile=common, hosts=tuple(hosts))
 
 

@@ -9,6 +9,7 @@ from .profile import HostProfile
 from .report import CompatFinding, CompatReport
 from .row import Case
 from .rules import COMPAT_RULES
+from .smallest import smallest_host
 from .summary import MachineSummary
 
 Subject = MachineState | VcpuState | MachineSummary | HostProfile
@@ -29,6 +30,17 @@ def check_compat(subject: Subject, host: HostProfile) -> CompatReport:
     For a profile as subject: whether it can hold every machine that the other host can, whatever it uses.
     """
     return CompatReport.of(_findings(Case(summary_of(subject), host)))
+
+
+def check_pair(a: Subject, b: Subject) -> CompatReport:
+    """Return whether a fits b, whatever they are.
+
+    A machine and a host, in either order: whether the host can hold the machine. Two hosts: whether b can hold every
+    machine of a. Two machines: whether every host that holds b holds a.
+    """
+    if isinstance(b, HostProfile):
+        return check_compat(a, b)
+    return check_compat(b, a) if isinstance(a, HostProfile) else check_compat(a, smallest_host(summary_of(b)))
 
 
 def _findings(case: Case) -> Iterator[CompatFinding]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..model import Model
-from .baseline import check_count
+from .baseline import check_count, distinct_names
 from .check import check_compat, summary_of
 from .profile import HostProfile
 from .report import Verdict
@@ -41,15 +41,14 @@ def matrix(profiles: Sequence[HostProfile]) -> Matrix:
         FieldError: there are no profiles, or more than 256.
     """
     check_count(profiles)
+    names = distinct_names(profiles)
     rows = []
-    for source in profiles:
+    for name, source in zip(names, profiles, strict=True):
         machine = summary_of(source)
         row = []
-        for target in profiles:
+        for other, target in zip(names, profiles, strict=True):
             report = check_compat(machine, target)
             rules = Counter(finding.rule for finding in report.findings)
-            row.append(
-                Cell(source=source.name, target=target.name, verdict=report.verdict, rules=dict(sorted(rules.items())))
-            )
+            row.append(Cell(source=name, target=other, verdict=report.verdict, rules=dict(sorted(rules.items()))))
         rows.append(tuple(row))
-    return Matrix(hosts=tuple(profile.name for profile in profiles), cells=tuple(rows))
+    return Matrix(hosts=names, cells=tuple(rows))

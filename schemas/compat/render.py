@@ -101,12 +101,12 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
-_FINDING_HEAD = (_row(_FINDING_COLUMNS), _row(["---"] * len(_FINDING_COLUMNS)))
-
-
 def _cell(text: str) -> str:
     """Return text that cannot end a table's cell or its row: host names come from files."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+
+
+_FINDING_HEAD = (_row(_FINDING_COLUMNS), _row(["---"] * len(_FINDING_COLUMNS)))
 
 
 def _omitted(report: CompatReport) -> list[str]:

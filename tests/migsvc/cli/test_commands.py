@@ -118,7 +118,6 @@ def test_a_vm_is_made_of_flat_images(host, run, tmp_path):
         ["vm", "nonsense"],
         ["vm", "list", "-o", "xml"],
         ["migrate", "start", "a"],
-        ["compat", "check", "a"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_asks_no_host(host, run, arguments):
@@ -283,22 +282,6 @@ def test_a_watched_migration_that_fails_names_the_owner(host, run):
     assert result.exit_code == 5
     assert "it does not fit; host-a owns the VM" in result.stderr
     assert "CMP-004: m" in result.stderr
-
-
-def test_compatibility_is_checked_against_a_file_and_against_a_host(host, run, tmp_path):
-    profile = tmp_path / "profile.json"
-    host.answers["GET /v1/host"] = (200, {"name": "host-b", "profile": {"name": "host-b"}})
-    profile.write_text(run("host", "profile").stdout)
-    host.answers["POST /v1/vms/web-1/compat"] = (200, {"verdict": "exact", "findings": []})
-    for source in (["--profile", str(profile)], ["--against", host.url]):
-        result = run("compat", "check", "web-1", *source)
-        assert (result.exit_code, result.output) == (0, "exact: web-1 on host-b\n")
-        assert host.bodies[-1] == {"profile": {"name": "host-b"}}
-    finding = {"rule": "CMP-004", "severity": "error", "where": "memory", "message": "too much", "hint": "buy"}
-    host.answers["POST /v1/vms/web-1/compat"] = (200, {"verdict": "impossible", "findings": [finding]})
-    result = run("compat", "check", "web-1", "--against", host.url)
-    assert result.exit_code == 5
-    assert "  - CMP-004 error memory: too much (buy)" in result.output
 
 
 def test_state_is_put_from_a_file_or_standard_input(host, run, tmp_path):

@@ -83,7 +83,6 @@ migrate: start list show events cancel
 peer: add list remove
 state: show get put check
 host: show profile guests
-compat: check
 stream: verify describe
 schema: list export kinds
 """
