@@ -130,7 +130,7 @@ def _listed(profile: Mapping[str, Any], name: str) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def to_dialect(vm: Sections, vcpus: Sequence[Sections], dialect: Dialect, memory: RamView) -> Converted:
+def to_dialect(vm: Sections, vcpus: Sequence[Sections], dialect: Dialect, memory: RamView | None) -> Converted:
     """Return what this host saved in the words of another; the very sections where they are the same.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Any
 from migsvc.errors import ConflictError, IllegalStateError, WorkerError
 from migsvc.service.records import PauseWhen, VmStatus
 from migsvc.service.registry import LiveVm
-from schemas.errors import SchemaError
+from schemas.compat import HostProfile
+from schemas.errors import Finding, SchemaError, Severity
 from schemas.invariants import check_state, errors_of
 from schemas.memory import MemoryMap
 from schemas.state import MachineState, VcpuState
@@ -62,6 +63,26 @@ def machine_state(memory: MemoryMap, saved: Mapping[str, Any]) -> MachineState:
         return MachineState.from_sections(memory, saved["vm"], saved["vcpus"])
     except (SchemaError, ValueError) as error:
         raise WorkerError(f"the worker saved a state that is no machine: {error}") from error
+
+
+def require_known_flags(state: VcpuState, profile: HostProfile) -> None:
+    """Refuse event flags that this host does not accept, as KVM_SET_VCPU_EVENTS does.
+
+    Raises:
+        IllegalStateError: with the finding.
+    """
+    unknown = state.events.flags & ~profile.event_flags
+    if unknown:
+        finding = Finding(
+            rule="HOST",
+            severity=Severity.ERROR,
+            where=f"vcpus.{state.index}.events.flags",
+            message=f"{unknown:#x} is not accepted here: {profile.name} accepts {profile.event_flags:#x}",
+            hint="convert the state first: migsvc state convert --carrier smram",
+        )
+        raise IllegalStateError(
+            "the state has event flags that this host does not know", [finding.model_dump(mode="json")]
+        )
 
 
 def require_legal(state: VcpuState | MachineState) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from migsvc.backends.config import Image, VmConfig
@@ -18,14 +19,17 @@ from migsvc.errors import (
 )
 from migsvc.service import snapshot_files, workers
 from migsvc.service.context import Host
+from migsvc.service.dialect import own_dialect, to_dialect
+from migsvc.service.hosts import host_profile
 from migsvc.service.hub import wait_for_news
 from migsvc.service.journal import now
 from migsvc.service.paging import rows_of
 from migsvc.service.records import ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
 from migsvc.service.registry import LiveVm
 from migsvc.service.vm_lookup import VmLookup
-from migsvc.service.vm_state import machine_state, memory_map, pause_worker, require_legal, sample
+from migsvc.service.vm_state import machine_state, memory_map, pause_worker, require_known_flags, require_legal, sample
 from migsvc.storage.rows import VmRow
+from schemas.compat import HostProfile
 from schemas.state import MachineState, VcpuState
 
 STEP_TIMEOUT_S = 600.0
@@ -268,7 +272,9 @@ class Vms:
             raise NotFoundError(f"VM {ref!r} has vCPUs 0 to {row.vcpus - 1}, no {vcpu}")
         if state.index != vcpu:
             raise InputError(f"the state is of vCPU {state.index}, the request of {vcpu}", hint="make them agree")
+        profile = await host_profile(self._host)
         require_legal(state)
+        require_known_flags(state, profile)
         async with live.lock:
             live.require_free("have its state replaced")
             saved = await live.handle.call("save")
@@ -276,7 +282,7 @@ class Vms:
             vcpus[vcpu] = state.to_sections()
             await live.handle.call("load", vm=saved["vm"], vcpus=vcpus)
             after = await live.handle.call("save")
-        return VcpuState.from_sections(after["vcpus"][vcpu], index=vcpu)
+        return VcpuState.from_sections(_spoken(after, profile)["vcpus"][vcpu], index=vcpu)
 
     async def get_machine(self, ref: str) -> MachineState:
         """Return the state of the whole machine but for the contents of its memory.
@@ -288,7 +294,7 @@ class Vms:
         row, live = await self._lookup.owned(ref)
         async with live.lock:
             saved, described = await sample(live, row.epoch)
-        return machine_state(memory_map(described), saved)
+        return machine_state(memory_map(described), _spoken(saved, await host_profile(self._host)))
 
     # Inside
 
@@ -331,6 +337,11 @@ class Vms:
         limit = self._host.settings.max_ram_bytes
         if ram_bytes > limit:
             raise LimitError(f"{ram_bytes} bytes of RAM; this host gives a VM at most {limit}", limit=limit)
+
+
+def _spoken(saved: Mapping[str, Any], profile: HostProfile) -> dict[str, Any]:
+    """Return what a worker saved in the schema version and with the carrier that this host speaks."""
+    return to_dialect(saved["vm"], saved["vcpus"], own_dialect(profile), None).sections._asdict()
 
 
 def _decode(text: str) -> bytes:
