@@ -40,16 +40,17 @@ def largest_machine(profile: HostProfile) -> MachineSummary:
 
 
 def _vcpu(profile: HostProfile) -> VcpuSummary:
-    carried = {SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM} & set(profile.smm_carriers)
+    nibble = SmmCarrier.EVENTS_NIBBLE in profile.smm_carriers
     lapic = profile.lapic
     return VcpuSummary(
         index=0,
         apic_id=max((profile.max_vcpu_id or 1) - 1, 0),
         event_flags=profile.event_flags,
-        events_in_use=profile.event_flags | (0x40 if carried else 0),
+        events_in_use=profile.event_flags if nibble else profile.event_flags & ~0x40,
         smm=profile.smm,
         smi_pending=profile.smm,
-        shadow=0x20 if carried else 0,
+        shadow=0x20 if nibble else 0,
+        shadow_in_smram=not nibble and SmmCarrier.SMRAM in profile.smm_carriers,
         timer_mode=_TSC_DEADLINE_MODE if lapic is not None and lapic.tsc_deadline else 0,
         xcr0=profile.xcr0_mask,
         xstate_bv=profile.xcr0_mask,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from itertools import islice
 
 from ..errors import Finding, Severity
 from ..model import Model
@@ -36,7 +35,7 @@ VERDICTS = {
     Severity.WARNING: Verdict.LOSSY,
     Severity.ERROR: Verdict.IMPOSSIBLE,
 }
-"""What a finding of each severity makes of the verdict."""
+"""What a finding of each severity makes of the verdict, the mildest first."""
 
 
 class CompatFinding(Finding):
@@ -61,10 +60,12 @@ class CompatReport(Model):
     @classmethod
     def of(cls, findings: Iterable[CompatFinding]) -> CompatReport:
         """Return the report on these findings."""
-        source = iter(findings)
-        listed = list(islice(source, MAX_FINDINGS))
-        worst, omitted = max((VERDICTS[f.severity].rank for f in listed), default=0), 0
-        for finding in source:
-            worst, omitted = max(worst, VERDICTS[finding.severity].rank), omitted + 1
-        listed.sort(key=lambda finding: -VERDICTS[finding.severity].rank)
-        return cls(verdict=list(Verdict)[worst], findings=tuple(listed), omitted=omitted)
+        kept: dict[Severity, list[CompatFinding]] = {severity: [] for severity in reversed(VERDICTS)}
+        found = 0
+        for finding in findings:
+            found += 1
+            if len(kept[finding.severity]) < MAX_FINDINGS:
+                kept[finding.severity].append(finding)
+        worst = next((VERDICTS[severity] for severity, some in kept.items() if some), Verdict.EXACT)
+        listed = [finding for some in kept.values() for finding in some][:MAX_FINDINGS]
+        return cls(verdict=worst, findings=tuple(listed), omitted=found - len(listed))

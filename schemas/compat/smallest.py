@@ -22,7 +22,7 @@ def smallest_host(machine: MachineSummary) -> HostProfile:
     cpuid = machine.cpuids[vcpus[0].cpuid_id]
     khz = {vcpu.tsc_khz for vcpu in vcpus}
     smm = memory.address_spaces > 1 or any(vcpu.smm or vcpu.smi_pending for vcpu in vcpus)
-    aside = any(vcpu.events_in_use & _SHADOW_FLAG for vcpu in vcpus)
+    told = any((vcpu.events_in_use | vcpu.event_flags) & _SHADOW_FLAG for vcpu in vcpus)
     values = dict(pair for row in machine.msr_values for pair in row.values)
     return HostProfile(
         name="a host that holds it",
@@ -31,7 +31,7 @@ def smallest_host(machine: MachineSummary) -> HostProfile:
         schema_versions=(machine.schema_version,),
         stream_versions=() if machine.stream_version is None else (machine.stream_version,),
         smm=smm,
-        smm_carriers=tuple(SmmCarrier) if aside else (),
+        smm_carriers=tuple(SmmCarrier) if told else (),
         event_flags=reduce(or_, (vcpu.event_flags for vcpu in vcpus)),
         vcpu_sections=tuple(dict.fromkeys(name for names in machine.section_lists for name in names)),
         vm_sections=machine.vm_sections,

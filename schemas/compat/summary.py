@@ -17,6 +17,7 @@ from ..model import Model
 from ..state import MAX_VCPUS, MachineState, VcpuState
 from ..uapi.cpuid2 import KvmCpuid2
 from ..uapi.msrs import MSRS_MAX_ENTRIES, KvmMsrEntry
+from ..uapi.vcpu_events import VcpuEventFlags
 from ..versions import SCHEMA_VERSION
 from .cpuid_view import CpuidView, without_identity
 from .needs import CHECKED_MSRS, NestedNeeds, events_in_use, nested_needs, xsave_used_bytes
@@ -58,6 +59,8 @@ class VcpuSummary(Model):
     latched_init: bool = False
     shadow: U8 = 0
     """kvm_vcpu_events.interrupt.shadow."""
+    shadow_in_smram: bool = False
+    """The save area may hold a shadow put aside, of which the events do not tell."""
     error_code: U32 = 0
     """Error code of an exception that is injected or pending."""
     mp_state: U32 = 0
@@ -227,6 +230,7 @@ class _Builder:
             smi_pending=held.smi.pending != 0,
             latched_init=held.smi.latched_init != 0,
             shadow=vcpu.events.interrupt.shadow.to_byte(),
+            shadow_in_smram=held.smi.smm != 0 and not vcpu.events.has(VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW),
             error_code=exception.error_code
             if exception.has_error_code and (exception.injected or exception.pending)
             else 0,

@@ -57,11 +57,10 @@ def _unsaid_shadow(case: Case) -> Mismatches:
 
     A source that offers a machine has read the save area and told what it found.
     """
-    if case.host.smm_carriers or not case.host.smm or case.machine.stream_version is not None:
+    offered = case.machine.subject == "machine" and case.machine.stream_version is not None
+    if case.host.smm_carriers or not case.host.smm or offered:
         return
-    for where, vcpu in per_vcpu(
-        case.machine, lambda v: v.smm and not v.event_flags & _SHADOW_FLAG, "events.interrupt.shadow"
-    ):
+    for where, vcpu in per_vcpu(case.machine, lambda v: v.shadow_in_smram, "events.interrupt.shadow"):
         text = "in SMM, and the events do not say whether a shadow is put aside; the host does not read the save area"
         yield Mismatch(where, text, f"{vcpu.shadow:#04x}", "no carrier")
 

@@ -6,6 +6,8 @@ import asyncio
 import base64
 from datetime import UTC, datetime
 
+from types import SimpleNamespace
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,6 +15,7 @@ from migsvc import errors
 from migsvc.api import examples
 from migsvc.app import create_app
 from migsvc.config import Settings
+from migsvc.service.compat import Compat
 from migsvc.service.paging import page_of
 from migsvc.service.records import (
     ConsoleChunk,
@@ -192,6 +195,7 @@ class FakeSnapshots:
 class FakePeers:
     def __init__(self):
         self.shelf = Shelf("peer")
+        self.profiles = {}
 
     async def create(self, request):
         record = PeerRecord(name=request.name, url=request.url, created_at=AT)
@@ -202,6 +206,10 @@ class FakePeers:
 
     async def get(self, name):
         return self.shelf.find(name)
+
+    async def target(self, name):
+        self.shelf.find(name)
+        return SimpleNamespace(profile=self.profiles.get(name, examples.host_profile()))
 
     async def delete(self, name):
         del self.shelf.rows[self.shelf.find(name).name]
@@ -262,6 +270,7 @@ class FakeServices:
         self.snapshots = FakeSnapshots(settings.data_dir)
         self.migrations = FakeMigrations(self.vms, self.peers)
         self.hosts = FakeHosts()
+        self.compat = Compat(None, self.vms, self.peers)
 
     async def start(self):
         self.catalogue = await Catalogue.open(self.settings.data_dir, "host-a")

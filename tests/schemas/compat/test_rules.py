@@ -353,7 +353,7 @@ ROWS = [
     Row(
         "CMP-602",
         LOSS,
-        {"smm": True, "stream_version": None},
+        {"smm": True, "shadow_in_smram": True, "stream_version": None},
         {"smm_carriers": ()},
         {"guest": {"smm": True, "event_flags": 0x3D}, "smm_carriers": ("smram",)},
     ),
