@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, model_validator
 
@@ -67,13 +67,16 @@ class CStruct(Model):
     SIZE: ClassVar[int] = 0
     ALIGN: ClassVar[int] = 1
 
-    _members: ClassVar[tuple[Member, ...]] = ()
-    _scalar_names: ClassVar[tuple[str, ...] | None] = None
-    _getter: ClassVar[itemgetter[Any] | None] = None
-    _values: ClassVar[int] = 0
-    _codec: ClassVar[struct.Struct] = struct.Struct("<")
-    _tail: ClassVar[Tail | None] = None
-    _names: ClassVar[set[str]] = set()
+    if TYPE_CHECKING:
+        # Set for each struct when its class is made. Pydantic would evaluate these annotations again for every one of
+        # them, which costs a tenth of the import.
+        _members: ClassVar[tuple[Member, ...]]
+        _scalar_names: ClassVar[tuple[str, ...] | None]
+        _getter: ClassVar[itemgetter[Any] | None]
+        _values: ClassVar[int]
+        _codec: ClassVar[struct.Struct]
+        _tail: ClassVar[Tail | None]
+        _names: ClassVar[set[str]]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
