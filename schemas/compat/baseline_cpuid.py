@@ -92,15 +92,13 @@ def _register(entry: KvmCpuidEntry2, register: Register, values: list[int]) -> i
             and word.relation is not Relation.SUBSET]  # fmt: skip
     rows += [(low, width, Relation.NOT_GREATER) for function, name, low, width in _VENDOR_BITS_OF_DISPLAY
              if (function, name) == (entry.function, register)]  # fmt: skip
-    if (entry.function, register) == (0xA, "ebx"):
+    if (entry.function, register) == (0xA, "ebx"):  # events that are missing
         return reduce(or_, values)
     for low, width, relation in rows:
         mask = ((1 << width) - 1) << low
         fields = [value & mask for value in values]
         if relation is Relation.NOT_GREATER:
             chosen = min(fields)
-        elif relation is Relation.SUPERSET:
-            chosen = reduce(or_, fields)
         else:
             chosen = fields[0] if len(set(fields)) == 1 else 0
         common = common & ~mask | chosen

@@ -14,7 +14,6 @@ class Relation(Enum):
     """What must hold between the guest's bits and the host's."""
 
     SUBSET = "the host must have every bit that the guest was shown"
-    SUPERSET = "the guest must have been shown every bit that the host has (the bits say what is missing)"
     EQUAL = "both must be equal"
     NOT_GREATER = "the guest's number must not be greater than the host's"
 
@@ -58,8 +57,6 @@ def differences(words: tuple[Word, ...], guest: CpuidView, host: CpuidView) -> I
         theirs = host.value(word.function, word.subleaf, word.register, word.low, word.width)
         if word.relation is Relation.SUBSET:
             wrong = ours & ~theirs & ~(word.ignored >> word.low)
-        elif word.relation is Relation.SUPERSET:
-            wrong = theirs & ~ours & ~(word.ignored >> word.low)
         elif word.relation is Relation.EQUAL:
             wrong = ours ^ theirs
         else:

@@ -22,10 +22,7 @@ def describe(found: Difference) -> str:
     word = found.word
     if word.relation in (Relation.NOT_GREATER, Relation.EQUAL):
         return f"{word.place}: {word.name} {found.guest:#x}, the host has {found.host:#x}"
-    names = bit_names(word, found.wrong)
-    if word.relation is Relation.SUPERSET:
-        return f"{word.place}: the host has {names}, of which the guest does not know"
-    return f"{word.place}: the host lacks {names}"
+    return f"{word.place}: the host lacks {bit_names(word, found.wrong)}"
 
 
 def compare(rows: tuple[Word, ...], gate: Gate | None, case: Case) -> Mismatches:

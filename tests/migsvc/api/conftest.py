@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from datetime import UTC, datetime
-
 from types import SimpleNamespace
 
 import pytest
