@@ -26,6 +26,7 @@ from .places import (
     int_shadow_gpa,
     put_place,
     read_place,
+    says_no_vmx,
 )
 
 State = TypeVar("State", VcpuState, MachineState)
@@ -158,6 +159,7 @@ class _VcpuWork:
         self._map = memory_map
         self._vendor = vendor
         self._events = f"{where}events.interrupt.shadow"
+        self._reserved = f"{where}events.reserved"
         self._nested = f"{where}nested_state"
         self._smbase = f"{where}msrs"
         self.writes: list[SmramWrite] = []
@@ -174,6 +176,9 @@ class _VcpuWork:
         gone = (c for c in _IN_STATE if c is not self._target and (wanted is None or c in (wanted, _IN_STATE[0])))
         for carrier in gone:
             vcpu = clear_place(vcpu, carrier)
+        if source is SmmCarrier.NESTED_FLAGS is not self._target and says_no_vmx(vcpu):
+            self._say("LOSS-014", self._nested, "it is left out")
+            vcpu = vcpu.model_copy(update={"nested_state": None})
         if found is None:
             self._say("LOSS-007", self._events)
             return vcpu
@@ -237,6 +242,10 @@ class _VcpuWork:
         if self._target is SmmCarrier.NESTED_FLAGS and not has_nested_flags(vcpu):
             self._say("LOSS-004", self._nested, f"shadow {SHADOW_WORDS[masks]}", None if masks else Severity.NOTE)
             return vcpu, False
+        if self._target is SmmCarrier.NESTED_FLAGS and vcpu.nested_state is None:
+            self._say("LOSS-014", self._nested, "it is added")
+        if self._target is SmmCarrier.SMI_SUBSTRUCT and (junk := vcpu.events.reserved[0] & ~SHADOW_MASKS):
+            self._say("LOSS-015", self._reserved, f"{junk:#04x}")
         return put_place(vcpu, self._target, masks), True
 
     def _put_smram(self, masks: int) -> bool:

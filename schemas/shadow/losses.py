@@ -75,6 +75,14 @@ LOSSES: tuple[LossRow, ...] = (
         "", "Linux 6.1 rsm_load_state_*: the byte is not read",
     ),
     LossRow(
+        "LOSS-014", _NOTE, "nested_state, that of a vCPU outside VMX operation, comes or goes with the shadow",
+        "a host without nested virtualisation refuses the section", "Linux 6.12 vmx_get_nested_state",
+    ),
+    LossRow(
+        "LOSS-015", _WARNING, "the byte behind triple_fault held bits that are no shadow; they are overwritten",
+        "no kernel reads them", "Linux 6.12 kvm_vcpu_ioctl_x86_set_vcpu_events ignores `reserved`",
+    ),
+    LossRow(
         "LOSS-020", _ERROR, "the version has no such section",
         "migrate between hosts of the same version, or when the section holds nothing", "schemas.versions",
     ),

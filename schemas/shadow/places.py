@@ -33,6 +33,7 @@ from .events import for_stock_kernel, with_smm_shadow
 
 MSR_IA32_SMBASE = 0x9E
 _CPUID_LM_LEAF, _CPUID_LM_EDX = 0x8000_0001, 1 << 29
+_CPUID_VMX_ECX = 1 << 5
 _NESTED_BITS = KVM_STATE_NESTED_SMM_STI_BLOCKING | KVM_STATE_NESTED_SMM_MOV_SS_BLOCKING
 
 VMX_VENDORS = frozenset({"GenuineIntel", "CentaurHauls", "  Shanghai  "})
@@ -173,6 +174,16 @@ def clear_place(vcpu: VcpuState, carrier: SmmCarrier) -> VcpuState:
     if carrier is SmmCarrier.SMRAM or not read_place(vcpu, carrier, None).masks:
         return vcpu
     return _PUT[carrier](vcpu, 0)
+
+
+def says_no_vmx(vcpu: VcpuState) -> bool:
+    """Return whether nested state tells of a vCPU outside VMX operation whose guest has no VMX: that it says nothing.
+
+    Source: Linux 6.12 vmx_get_nested_state; CPUID 1 ECX bit 5 is VMX.
+    """
+    leaf = vcpu.cpuid2.leaf(1)
+    guest_has_vmx = leaf is not None and leaf.ecx & _CPUID_VMX_ECX
+    return not guest_has_vmx and vcpu.nested_state == _no_vmx_operation()
 
 
 def has_nested_flags(vcpu: VcpuState) -> bool:

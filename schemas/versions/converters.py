@@ -181,6 +181,8 @@ def _recarried(raw: Sections, index: int, context: _Context) -> Sections:
         done = convert_carrier(vcpu, context.carrier, context.memory, source=source, vendor=context.vendor)
         changed = context.report.took(done).to_sections()
         raw |= {name: body for name, body in changed.items() if name in ("events", "nested_state")}
+        if "nested_state" not in changed:
+            raw.pop("nested_state", None)
     return raw
 
 

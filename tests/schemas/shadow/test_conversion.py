@@ -6,6 +6,7 @@ import pytest
 
 from schemas.errors import FieldError, Severity
 from schemas.shadow import LOSSES, SmmCarrier, best_carrier, carrier_shadow, convert_carrier, int_shadow_gpa
+from schemas.uapi.cpuid2 import KvmCpuidEntry2
 from schemas.uapi.nested_state import KvmNestedState, KvmNestedStateHdrSvm, KvmSvmNestedStateHdr
 from schemas.uapi.vcpu_events import InterruptShadow
 
@@ -30,7 +31,7 @@ def test_any_carrier_becomes_any_other_and_comes_back(aside, memory, source, tar
     back = convert_carrier(there.state, NIBBLE, memory, source=target)
     memory.apply(back.smram_writes)
     assert back.losses == ()
-    assert back.state.events == aside(masks).events
+    assert back.state.to_sections() == aside(masks).to_sections()
 
 
 @pytest.mark.parametrize("masks", [1, 2, 3])
@@ -63,6 +64,25 @@ def test_other_bits_of_the_byte_stay_and_are_told(aside, memory):
     done = convert_carrier(aside(2), SMRAM, memory)
     assert done.smram_writes[0].data == b"\xf2"
     assert "LOSS-009" in ids(done.notes)
+
+
+def test_a_nested_state_made_for_the_shadow_goes_with_it_and_is_told(aside, changed):
+    there = convert_carrier(aside(2), NESTED)
+    assert ids(there.notes) == ["LOSS-014", "LOSS-012"]
+    back = convert_carrier(there.state, SUBSTRUCT)
+    assert (back.state.nested_state, ids(back.notes)) == (None, ["LOSS-014", "LOSS-012"])
+    leaf_1 = KvmCpuidEntry2(function=1, index=0, flags=0, eax=0, ebx=0, ecx=1 << 5, edx=0)
+    entries = (*there.state.cpuid2.entries, leaf_1)
+    with_vmx = changed(there.state, {"cpuid2.nent": len(entries), "cpuid2.entries": entries})
+    kept = convert_carrier(with_vmx, NIBBLE)
+    assert (kept.state.nested_state.vmx.smm.flags, ids(kept.notes)) == (0, ["LOSS-012"])
+
+
+def test_junk_behind_triple_fault_is_overwritten_only_with_a_word(aside, changed):
+    junk = changed(aside(2), {"events.reserved": b"\xf1" + bytes(25)})
+    assert ids(convert_carrier(junk, SMRAM).losses) == []
+    done = convert_carrier(junk, SUBSTRUCT)
+    assert (ids(done.losses), done.state.events.reserved[0]) == (["LOSS-015"], 2)
 
 
 def test_smram_is_written_unseen_without_memory(aside):

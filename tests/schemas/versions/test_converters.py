@@ -20,7 +20,7 @@ from schemas.uapi.nested_state import (
 )
 from schemas.uapi.tsc_offset import MigsvcTscOffset
 from schemas.uapi.vcpu_events import InterruptShadow
-from schemas.versions.converters import convert_version, down, up
+from schemas.versions.converters import convert_version, down, to_carrier, up
 
 GPA = 0x30000 + 0xFF1A
 """int_shadow of a vCPU without long mode at the SMBASE of a reset."""
@@ -198,6 +198,14 @@ def test_an_ioapic_whose_lines_are_set_up_is_lost(machine, line, rule):
     done = down(MachineSections({**start.vm, "ioapic": raw.ljust(520, b"\0")}, start.vcpus), Byte())
     assert [f.rule for f in (*done.losses, *done.notes) if f.where == "vm.ioapic"] == [rule]
     assert "ioapic" not in done.sections.vm
+
+
+def test_a_nested_state_that_held_the_shadow_only_does_not_stay_behind(machine):
+    start = machine(None, nested_state=vmx(smm={"flags": 4}))
+    done = to_carrier(start, 2, SmmCarrier.EVENTS_NIBBLE)
+    assert "nested_state" in start.vcpus[0]
+    assert "nested_state" not in done.sections.vcpus[0]
+    assert (smm_shadow(events_of(done.sections)), done.losses) == (2, ())
 
 
 def test_a_shadow_in_nested_flags_goes_down_too(machine):
