@@ -85,6 +85,7 @@ class Cpu:
         self.stack_mask = MASK16
         self.linear_mask = MASK32
         self.code: dict[int, Entry] = {}
+        self.many_steps: Callable[[int], None] = self.quick_steps
         self._interrupt_line = False
         self._exit_request = False
         self._slice_break = False
@@ -154,12 +155,12 @@ class Cpu:
         self.attention = True
         while self.retired < end:
             if not self.attention:
-                self._quick_steps(end - self.retired)
+                self.many_steps(end - self.retired)
             elif not self._careful_step():
                 break
         return self.retired - first
 
-    def _quick_steps(self, steps: int) -> None:
+    def quick_steps(self, steps: int) -> None:
         """Up to `steps` steps, until one of them makes the next need care. Whatever changes the view does."""
         state, code, fetch = self.state, self.code, self.fetcher.fetch
         rip = state.rip

@@ -82,6 +82,7 @@ class Mmu:
         self.user = 0
         self.read_tlb, self.write_tlb = self._read_tlbs[0], self._write_tlbs[0]
         self.alignment_check = False
+        self.epoch = self.write_epoch = 0
         self.watched_pages: frozenset[int] = frozenset()
         self.on_watched: Callable[[int, int, bool], None] = lambda _linear, _size, _write: None
         ram = memory.ram
@@ -97,11 +98,13 @@ class Mmu:
 
     def flush(self) -> None:
         """Forget every translation."""
+        self.epoch += 1
         for tlb in (*self._read_tlbs, *self._write_tlbs):
             tlb.clear()
 
     def flush_writes(self) -> None:
         """Forget which pages may be written without thought."""
+        self.write_epoch += 1
         for tlb in self._write_tlbs:
             tlb.clear()
 
