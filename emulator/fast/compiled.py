@@ -10,12 +10,16 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .generate import source
+from .generate import CHECKED, COMPILED, INTERPRETED, Form, source
 
-Run = Callable[..., Any]
-"""The interpreter; see `generate` for its parameters."""
+class Run(NamedTuple):
+    """The interpreter (see `generate` for its parameters) and whether it takes guest RAM by its address."""
+
+    call: Callable[..., Any]
+    by_address: bool
+
 
 
 def cache_folder() -> Path:
@@ -56,14 +60,13 @@ def compiled(bounds_checks: bool = False) -> Run:
     Raises:
         ImportError: numba is not installed (`pip install migsvc[fast]`).
     """
-    from numba import njit
-
-    decorate = njit(cache=not bounds_checks, nogil=True, boundscheck=bounds_checks, error_model="numpy")
-    run: Run = _module(source()).make(decorate)
-    return run
+    return _run(CHECKED if bounds_checks else COMPILED)
 
 
 def interpreted() -> Run:
     """The same text as plain Python, slow: for tests."""
-    run: Run = _module(source()).make(lambda function: function)
-    return run
+    return _run(INTERPRETED)
+
+
+def _run(form: Form) -> Run:
+    return Run(_module(source(form)).run, form.by_address)

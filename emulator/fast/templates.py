@@ -48,9 +48,9 @@ if off < 0:
 """
 
 
-READ_RM = _at("r") + "b = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
-MODIFY = _at("w") + "a = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
-STORE = "store(ram8, ram16, ram32, ram64, off, o.lg, res)\n"
+READ_RM = _at("r") + "b = load(ram, off, o.lg)\n"
+MODIFY = _at("w") + "a = load(ram, off, o.lg)\n"
+STORE = "store(ram, off, o.lg, res)\n"
 LEFT = "a = (r[o.d] >> o.dsh) & o.mask\n"
 RIGHT = "b = ((r[o.s] >> o.ssh) + o.imm) & o.mask\n"
 PUT = "r[o.d] = (r[o.d] & o.keep) | (res << o.dsh)\n"
@@ -70,7 +70,7 @@ else:
 """
 TARGET_WRITE = """
 if o.mem:
-    store(ram8, ram16, ram32, ram64, off, o.lg, res)
+    store(ram, off, o.lg, res)
 else:
     r[o.d] = (r[o.d] & o.keep) | (res << o.dsh)
 """
@@ -162,7 +162,7 @@ _DIRECTION = "step = (U0 - o.size) if ef & DF else U0 + o.size\n"
 
 def _branches() -> list[Handler]:
     found = [Handler(f"J{name}", _lines(f"if {test}:\n    nxt = o.imm\n")) for name, test in CONDITIONS.items()]
-    push = "store(ram8, ram16, ram32, ram64, off, o.lg, nxt & o.mask)\nr[4] = (r[4] & skeep) | sp\n"
+    push = "store(ram, off, o.lg, nxt & o.mask)\nr[4] = (r[4] & skeep) | sp\n"
     found += [
         Handler("JMP", _lines("nxt = o.imm")),
         Handler("JMP_X", _lines(SOURCE + "target = b & o.mask\n" + _GO + "nxt = target")),
@@ -175,7 +175,7 @@ def _branches() -> list[Handler]:
             "RET",
             _lines(
                 _stack("r[4]", "r")
-                + "target = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
+                + "target = load(ram, off, o.lg)\n"
                 + _GO
                 + "r[4] = (r[4] & skeep) | ((r[4] + o.size + o.imm) & smask)\nnxt = target"
             ),
@@ -197,11 +197,11 @@ def _branches() -> list[Handler]:
 def _moves() -> list[Handler]:
     condition = "cond(o.cc, kind, ef, res, ov, sg, cf)"
     sign = "v = (b ^ o.sbit) - o.sbit\nr[o.d] = (r[o.d] & o.keep) | ((v & o.mask) << o.dsh)"
-    pushes = "store(ram8, ram16, ram32, ram64, off, o.lg, b)\nr[4] = (r[4] & skeep) | sp"
+    pushes = "store(ram, off, o.lg, b)\nr[4] = (r[4] & skeep) | sp"
     return [
         Handler("MOV_RX", _lines(RIGHT + "r[o.d] = (r[o.d] & o.keep) | (b << o.dsh)")),
         Handler("MOV_RM", _lines(READ_RM + "r[o.d] = (r[o.d] & o.keep) | (b << o.dsh)")),
-        Handler("MOV_MX", _lines(_at("w") + RIGHT + "store(ram8, ram16, ram32, ram64, off, o.lg, b)")),
+        Handler("MOV_MX", _lines(_at("w") + RIGHT + "store(ram, off, o.lg, b)")),
         Handler("MOVZX", _lines(SOURCE + "r[o.d] = (r[o.d] & o.keep) | (b & o.mask)")),
         Handler("MOVSX", _lines(SOURCE + sign)),
         Handler("LEA", _lines(EA + "\nr[o.d] = (r[o.d] & o.keep) | (ea & o.mask)")),
@@ -210,7 +210,7 @@ def _moves() -> list[Handler]:
             "POP",
             _lines(
                 _stack("r[4]", "r")
-                + "b = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
+                + "b = load(ram, off, o.lg)\n"
                 + "r[4] = (r[4] & skeep) | ((r[4] + o.size) & smask)\nr[o.d] = (r[o.d] & o.keep) | b"
             ),
         ),
@@ -218,7 +218,7 @@ def _moves() -> list[Handler]:
             "LEAVE",
             _lines(
                 _stack("r[5]", "r")
-                + "b = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
+                + "b = load(ram, off, o.lg)\n"
                 + "r[4] = (r[4] & skeep) | ((sp + o.size) & smask)\nr[5] = (r[5] & o.keep) | b"
             ),
         ),
@@ -311,15 +311,15 @@ def _strings() -> list[Handler]:
     """One iteration; `o.cc`: 0 no prefix, 1 REPE or REP, 2 REPNE."""
     source, read_target = _string_side(6, "o.seg", "r", "off"), _string_side(7, "0", "r", "off2")
     write_target = _string_side(7, "0", "w", "off2")
-    load_source = "b = load(ram8, ram16, ram32, ram64, off, o.lg)\n"
+    load_source = "b = load(ram, off, o.lg)\n"
     compare = "a, b = {}\n" + ARITHMETIC["SUB"]
     rows = {
-        "MOVS": (source + write_target + load_source + "store(ram8, ram16, ram32, ram64, off2, o.lg, b)\n", (6, 7), False),
-        "STOS": (write_target + "store(ram8, ram16, ram32, ram64, off2, o.lg, r[0] & o.mask)\n", (7,), False),
+        "MOVS": (source + write_target + load_source + "store(ram, off2, o.lg, b)\n", (6, 7), False),
+        "STOS": (write_target + "store(ram, off2, o.lg, r[0] & o.mask)\n", (7,), False),
         "LODS": (source + load_source + "r[0] = (r[0] & o.keep) | b\n", (6,), False),
-        "SCAS": (read_target + compare.format("r[0] & o.mask, load(ram8, ram16, ram32, ram64, off2, o.lg)"), (7,), True),
+        "SCAS": (read_target + compare.format("r[0] & o.mask, load(ram, off2, o.lg)"), (7,), True),
         "CMPS": (source + read_target + load_source
-                 + "c = load(ram8, ram16, ram32, ram64, off2, o.lg)\n" + compare.format("b, c"), (6, 7), True),
+                 + "c = load(ram, off2, o.lg)\n" + compare.format("b, c"), (6, 7), True),
     }
     found = []
     for name, (body, moved, compares) in rows.items():

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 PAYS_FROM_STEPS = 16
 """Fewer steps than this between two hand-overs cost more here than in the reference tier."""
-COLD_STEPS = 64
-"""So many steps the reference tier does after an entry that did not pay."""
+COLD_STEPS, MOST_COLD_STEPS = 64, 4096
+"""So many steps the reference tier does after an entry that did not pay; twice as many after the next such one."""
+PAYS_TO_LEARN_FROM_STEPS = 4096
+"""Code that is forgotten before it ran so often was not worth learning."""
 _PAGE = 4096
 _NOTHING = np.zeros((), record.OP)
 
@@ -55,9 +57,9 @@ class FastTier:
 
     def __init__(self, cpu: Cpu, run: Run) -> None:
         self._cpu = cpu
-        self._run = run
-        ram = np.frombuffer(cpu.memory.ram, np.uint8)
-        self._ram = (ram, ram.view(np.uint16), ram.view(np.uint32), ram.view(np.uint64))
+        self._run = run.call
+        self._bytes = np.frombuffer(cpu.memory.ram, np.uint8)
+        self._ram = np.uint64(self._bytes.ctypes.data) if run.by_address else self._bytes
         self._registers = np.zeros(record.REGISTERS, np.uint64)
         self._params = np.zeros(8, np.uint64)
         self._segment_bases = np.zeros(6, np.uint64)
@@ -70,7 +72,8 @@ class FastTier:
         self._views: dict[int, _View] = {}
         self._seen_code = self._seen_translations = self._seen_writes = -1
         self._used_ops = self._used_pages = 0
-        self._cold = 0
+        self._cold, self._next_cold = 0, COLD_STEPS
+        self._steps_since_learning = 0
         self._forget_code()
 
     def _forget_code(self) -> None:
@@ -103,8 +106,16 @@ class FastTier:
             cpu.quick_steps(1)
             if reason != record.REFERENCE:
                 self._fill(reason)
-            if done < PAYS_FROM_STEPS and reason == record.REFERENCE:
-                self._cold = COLD_STEPS
+            if reason == record.REFERENCE:
+                self._judge(done >= PAYS_FROM_STEPS)
+
+    def _judge(self, paid: bool) -> None:
+        """Leave the next steps to the reference tier if this was not worth while."""
+        if paid:
+            self._next_cold = COLD_STEPS
+        else:
+            self._cold = self._next_cold
+            self._next_cold = min(2 * self._next_cold, MOST_COLD_STEPS)
 
     def _enter(self, budget: int) -> tuple[int, int]:
         """Carry the state in, run, and carry it out: steps done and why it came back."""
@@ -117,7 +128,7 @@ class FastTier:
         self._describe_segments(budget)
         tlb = self._tlbs[cpu.mmu.user]
         reason = self._run(
-            registers, self._params, self._ops, self._slots, view.tags, view.bases, *self._ram,
+            registers, self._params, self._ops, self._slots, view.tags, view.bases, self._ram,
             tlb.read_tags, tlb.read_offsets, tlb.write_tags, tlb.write_offsets,
             self._segment_bases, self._read_counts, self._write_counts, self.stop,
         )  # fmt: skip
@@ -127,6 +138,7 @@ class FastTier:
         state.rflags = values[record.RFLAGS]
         done: int = values[record.DONE]
         cpu.retired += done
+        self._steps_since_learning += done
         return done, int(reason)
 
     def _revise(self) -> None:
@@ -134,6 +146,9 @@ class FastTier:
         cpu = self._cpu
         if cpu.fetcher.epoch != self._seen_code or self._used_ops + 1 >= record.MAX_OPS:
             self._seen_code = cpu.fetcher.epoch
+            if self._used_pages:
+                self._judge(self._steps_since_learning >= PAYS_TO_LEARN_FROM_STEPS)
+            self._steps_since_learning = 0
             self._forget_code()
         if cpu.mmu.epoch != self._seen_translations:
             self._seen_translations = cpu.mmu.epoch
