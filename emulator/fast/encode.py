@@ -4,6 +4,7 @@ from typing import Any
 
 from ..decode import BASE_RIP, NO_REGISTER, Decoded, Memory, Operand
 from ..registers import FS, MASK32, MASK64, RCX
+from ..translate import canonical
 from .record import ZERO_REGISTER
 from .templates import CONDITIONS, NUMBERS
 
@@ -39,11 +40,11 @@ class Encoder:
     def __init__(self, insn: Decoded, rip: int, cs_limit: int) -> None:
         self.insn = insn
         self.fields: Fields = {
-            "length": insn.length, "base": ZERO_REGISTER, "index": ZERO_REGISTER, "s": ZERO_REGISTER,
+            "base": ZERO_REGISTER, "index": ZERO_REGISTER, "s": ZERO_REGISTER,
             "s2": ZERO_REGISTER, "d": ZERO_REGISTER,
         }  # fmt: skip
         self.cs_limit = cs_limit
-        self.next_rip = rip + insn.length & (MASK64 if insn.bits == 64 else MASK32)
+        self.next_rip = self.fields["behind"] = rip + insn.length & (MASK64 if insn.bits == 64 else MASK32)
 
     def set(self, handler: str, **fields: int) -> Fields:
         """Name the handler and add fields."""
@@ -93,11 +94,9 @@ class Encoder:
     def branch_target(self, size: int) -> int:
         """The target of a relative branch; one that faults is left to the reference tier."""
         target = self.next_rip + self.insn.operands[0].value & ones(size)
-        canonical = not (target + (1 << 47)) >> 48 & 0xFFFF or self.insn.bits != 64
-        if self.insn.bits == 64:
-            canonical = not (target + 0x8000_0000_0000) & 0xFFFF_0000_0000_0000
-        if not canonical or (self.insn.bits != 64 and target > self.cs_limit):
+        if not canonical(target) if self.insn.bits == 64 else target > self.cs_limit:
             raise _CannotError
+        self.fields["direct"] = 1
         return target
 
 

@@ -159,19 +159,27 @@ def bswap(v, size):
 
 
 @jit
+def link(ops, here, rip, follow):
+    o = ops[here]
+    if o.behind == rip:
+        o.next = follow
+    elif o.direct and o.imm == rip:
+        o.taken = follow
+
+
+@jit
 def run(
     r, params, ops, slots, ptag, pbase, ram, rtag, roff, wtag, woff, segbase, rcount, wcount, stop
 ):
     budget, smask, skeep, lmask = params[0], params[1], params[2], params[3]
-    cslimit, long_mode, ripmask = params[4], params[5], params[6]
+    cslimit, long_mode = params[4], params[5]
     rip = r[{rip}]
     ef = r[{rflags}]
     cf = ef & CF
     kind = res = aux = ov = U0
     sg = U7
     done = U0
-    cur_page = ~U0
-    cur = I0
+    here = follow = U0
     reason = {LIMIT}
     ea = lin = sp = a = b = c = n = v = w = target = step = keep_res = U0
     lost = z = False
@@ -180,21 +188,22 @@ def run(
         if stop[0] != 0:
             reason = {STOP}
             break
-        page = rip >> U12
-        if page != cur_page:
+        if follow == U0:
+            page = rip >> U12
             k = page & PAGE_TABLE_MASK
             if ptag[k] != page:
                 reason = {PAGE}
                 break
-            cur = pbase[k]
-            cur_page = page
-        i = slots[cur + np.int64(rip & U4095)]
-        if i == 0:
-            reason = {DECODE}
-            break
-        o = ops[i]
+            follow = np.uint64(slots[pbase[k] + np.int64(rip & U4095)])
+            if follow == U0:
+                reason = {DECODE}
+                break
+            link(ops, here, rip, follow)
+        here = follow
+        o = ops[here]
         h = np.int64(o.handler)
-        nxt = (rip + o.length) & ripmask
+        nxt = o.behind
+        follow = np.uint64(o.next)
 '''
 
 _POSTLUDE = """        rip = nxt

@@ -156,28 +156,31 @@ CONDITIONS = {
 }  # fmt: skip
 """Condition -> expression, in the order of the condition's number in `o.cc`."""
 
-_GO = "if target > cslimit or ((target + CANONICAL) >> U48 != U0 and long_mode != U0):\n    OUT(REFERENCE)\n"
+JUMP = "nxt = o.imm\nfollow = np.uint64(o.taken)\n"
+GO = "nxt = target\nfollow = U0\n"
+_CHECK_TARGET = "if target > cslimit or ((target + CANONICAL) >> U48 != U0 and long_mode != U0):\n    OUT(REFERENCE)\n"
 _DIRECTION = "step = (U0 - o.size) if ef & DF else U0 + o.size\n"
 
 
 def _branches() -> list[Handler]:
-    found = [Handler(f"J{name}", _lines(f"if {test}:\n    nxt = o.imm\n")) for name, test in CONDITIONS.items()]
+    found = [Handler(f"J{name}", _lines(f"if {test}:\n" + _indent(JUMP))) for name, test in CONDITIONS.items()]
     push = "store(ram, off, o.lg, nxt & o.mask)\nr[4] = (r[4] & skeep) | sp\n"
     found += [
-        Handler("JMP", _lines("nxt = o.imm")),
-        Handler("JMP_X", _lines(SOURCE + "target = b & o.mask\n" + _GO + "nxt = target")),
-        Handler("CALL", _lines(_stack("r[4] - o.size", "w") + push + "nxt = o.imm")),
+        Handler("JMP", _lines(JUMP)),
+        Handler("JMP_X", _lines(SOURCE + "target = b & o.mask\n" + _CHECK_TARGET + GO)),
+        Handler("CALL", _lines(_stack("r[4] - o.size", "w") + push + JUMP)),
         Handler(
             "CALL_X",
-            _lines(SOURCE + "target = b & o.mask\n" + _GO + _stack("r[4] - o.size", "w") + push + "nxt = target"),
+            _lines(SOURCE + "target = b & o.mask\n" + _CHECK_TARGET + _stack("r[4] - o.size", "w") + push + GO),
         ),
         Handler(
             "RET",
             _lines(
                 _stack("r[4]", "r")
                 + "target = load(ram, off, o.lg)\n"
-                + _GO
-                + "r[4] = (r[4] & skeep) | ((r[4] + o.size + o.imm) & smask)\nnxt = target"
+                + _CHECK_TARGET
+                + "r[4] = (r[4] & skeep) | ((r[4] + o.size + o.imm) & smask)\n"
+                + GO
             ),
         ),
         Handler(
@@ -185,11 +188,11 @@ def _branches() -> list[Handler]:
             _lines(
                 "n = (r[1] - U1) & o.amask\n"
                 "z = zf_of(kind, ef, res)\n"
-                "if n != U0 and (o.cc == 0 or (z if o.cc == 1 else not z)):\n    nxt = o.imm\n"
+                "if n != U0 and (o.cc == 0 or (z if o.cc == 1 else not z)):\n" + _indent(JUMP) +
                 "r[1] = (r[1] & o.keep) | n"
             ),
         ),
-        Handler("JCXZ", _lines("if (r[1] & o.amask) == U0:\n    nxt = o.imm")),
+        Handler("JCXZ", _lines("if (r[1] & o.amask) == U0:\n" + _indent(JUMP))),
     ]
     return found
 
@@ -329,7 +332,7 @@ def _strings() -> list[Handler]:
             more += " and ((res == U0) if o.cc == 1 else (res != U0))"
         text = (
             "n = r[1] & o.amask\nif o.cc == 0 or n != U0:\n" + _indent(once)
-            + f"    if o.cc != 0:\n        r[1] = (r[1] & o.keep2) | (n - U1)\n        if {more}:\n            nxt = rip\n"
+            + f"    if o.cc != 0:\n        r[1] = (r[1] & o.keep2) | (n - U1)\n        if {more}:\n            nxt = rip\n            follow = here\n"
         )
         found.append(Handler(name, _lines(text)))
     return found

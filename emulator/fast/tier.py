@@ -169,10 +169,10 @@ class FastTier:
     def _describe_segments(self, budget: int) -> None:
         cpu, state, params = self._cpu, self._cpu.state, self._params
         long_mode = cpu.bits == 64
-        params[:7] = (
+        params[:6] = (
             budget, cpu.stack_mask, MASK64 & ~MASK16 if cpu.stack_mask == MASK16 else 0,
             cpu.linear_mask if long_mode else 0xFFFFFFFF,
-            MASK64 if long_mode else state.segs[CS].limit, int(long_mode), MASK64 if long_mode else 0xFFFFFFFF,
+            MASK64 if long_mode else state.segs[CS].limit, int(long_mode),
         )  # fmt: skip
         if long_mode:
             self._segment_bases[:] = (0, 0, 0, 0, state.segs[4].base, state.segs[5].base)
