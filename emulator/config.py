@@ -44,8 +44,23 @@ class ImageConfig(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class FlatStart:
+    """32-bit protected mode without paging: every segment has 4 GiB from address 0 on.
+
+    The selectors are those of the descriptor table at `gdt_base`, which should say the same of them.
+    """
+
+    code_selector: int
+    data_selector: int
+    gdt_base: int
+    gdt_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartConfig:
-    """Where the vCPU begins, in real mode. The defaults are the architectural reset vector.
+    """Where the vCPU begins: in real mode, or with `flat` in protected mode. The defaults are the reset vector.
+
+    `registers` are (hardware encoding, value) of the general registers that do not begin as after reset.
 
     Source: SDM vol. 3A 9.1.4 First Instruction Executed.
     """
@@ -53,6 +68,8 @@ class StartConfig:
     cs_selector: int = 0xF000
     cs_base: int = 0xFFFF0000
     rip: int = 0xFFF0
+    registers: tuple[tuple[int, int], ...] = ()
+    flat: FlatStart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from .devices.ports import PortSpace
 from .devices.serial import COM1, COM1_IRQ, Serial
 from .devices.smi_port import COMMAND_PORT, STATUS_PORT, TIMER_PORT, SmiPort
 from .memory import GuestMemory
-from .registers import CS, FLAG_IF, MP_HALTED
+from .registers import FLAG_IF, MP_HALTED
+from .start import begin
 
 TIMER_IRQ = 0
 
@@ -135,10 +136,7 @@ class Machine:
             (self.debug_exit, DEBUG_EXIT_PORT, DEBUG_EXIT_PORT, True),
         ):
             self.ports.register(device, first, last, wide)
-        state = self.cpu.state
-        state.rip = config.start.rip
-        state.segs[CS].selector = config.start.cs_selector
-        state.segs[CS].base = config.start.cs_base
+        begin(self.cpu.state, config.start)
         self.cpu.state_changed()
 
     # ---- time ----
