@@ -18,6 +18,7 @@ from .registers import (
     FLAG_IF,
     FLAG_RF,
     FLAG_TF,
+    FLAG_VM,
     MASK16,
     MASK32,
     MASK64,
@@ -61,6 +62,7 @@ class Cpu:
     delivered by the next step. Nothing is delivered after the last step of a run, so that the state at every
     boundary shows what is pending.
 
+    `v86` is virtual-8086 mode, `real_segments` that or real mode: segment registers load without descriptors.
     `retired` counts steps; during an instruction it is the number of steps before it. After the state was changed
     from outside, call `state_changed`.
     """
@@ -82,6 +84,8 @@ class Cpu:
         self.trap_inhibited = False
         self.repeating = False
         self.bits = 16
+        self.v86 = False
+        self.real_segments = True
         self.stack_mask = MASK16
         self.linear_mask = MASK32
         self.code: dict[int, Entry] = {}
@@ -173,7 +177,8 @@ class Cpu:
                 if self.attention:
                     return
         except GuestFault as fault:
-            state.rip = rip
+            if not fault.keeps_rip:
+                state.rip = rip
             self.retired += 1
             self.attention = True
             events.queue(state, fault)
@@ -205,8 +210,9 @@ class Cpu:
             action, state.rip = self.code.get(rip) or self.fetcher.fetch(rip)
             action()
         except GuestFault as fault:
-            state.rip = rip
-            state.rflags |= resume
+            if not fault.keeps_rip:
+                state.rip = rip
+                state.rflags |= resume
             events.queue(state, fault)
         except BaseException:
             state.rip = rip
@@ -260,7 +266,7 @@ class Cpu:
         state = self.state
         for seg in (*state.segs, state.ldtr, state.tr):
             seg.refresh()
-        state.cpl = state.segs[SS].dpl if state.cr0 & CR0_PE else 0
+        state.cpl = 0 if not state.cr0 & CR0_PE else 3 if state.rflags & FLAG_VM else state.segs[SS].dpl
         self.invalidate_code()
         self.breakpoints.refresh()
         self.update_mode()
@@ -277,6 +283,8 @@ class Cpu:
         self.mmu.select(user)
         self.update_alignment_check()
         protected = state.cr0 & CR0_PE
+        self.v86 = bool(protected and state.rflags & FLAG_VM and not long_mode)
+        self.real_segments = self.v86 or not protected
         mode = self.bits | (protected and 1) | (2 if long_mode else 0) | (4 if self.stack_mask == MASK32 else 0)
         self.code = self.fetcher.select(mode, user)
         self.attention = True

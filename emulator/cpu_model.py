@@ -13,6 +13,7 @@ from .registers import (
     EFER_LME,
     EFER_NXE,
     EFER_SCE,
+    FLAGS_DEFINED,
     MSR_APIC_BASE,
     MSR_CSTAR,
     MSR_EFER,
@@ -48,7 +49,8 @@ class CpuModel:
     """What a vCPU offers: all else raises #UD or #GP in the guest.
 
     `features` are the decoder's names of instruction sets (CpuidFeature), `cr4_mask` and `efer_mask` the bits a
-    program may set, `msr_indices` the MSRs a snapshot holds, in the order in which they are saved.
+    program may set, `flags` the flags that exist, `msr_indices` the MSRs a snapshot holds, in the order in which they
+    are saved.
     """
 
     name: str
@@ -59,6 +61,7 @@ class CpuModel:
     msr_indices: tuple[int, ...]
     physical_bits: int
     reset_rdx: int
+    flags: int = FLAGS_DEFINED
 
     @property
     def long_mode(self) -> bool:

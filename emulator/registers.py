@@ -55,7 +55,10 @@ CR4_PAE = 1 << 5
 CR4_MCE = 1 << 6
 CR4_PGE = 1 << 7
 CR4_PCE = 1 << 8
+CR4_UMIP = 1 << 11
 CR4_OSXSAVE = 1 << 18
+CR4_SMEP = 1 << 20
+CR4_SMAP = 1 << 21
 
 EFER_SCE = 1 << 0
 EFER_LME = 1 << 8
@@ -66,8 +69,11 @@ EFER_NXE = 1 << 11
 DR6_RESET = 0xFFFF0FF0
 DR6_BD = 1 << 13
 DR6_BS = 1 << 14
+DR6_BT = 1 << 15
 DR6_VOLATILE = 0x0001E80F
 DR7_RESET = 0x400
+DR7_LOCAL = 0x155
+"""L0 to L3 and LE, which a task switch clears."""
 DR7_GD = 1 << 13
 DR7_VOLATILE = 0xFFFF2BFF
 

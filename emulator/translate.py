@@ -194,9 +194,10 @@ class Mmu:
         self._memory.write(as_id, gpa, head, value & (1 << 8 * head) - 1)
         self._memory.write(as_id, rest, size - head, value >> 8 * head)
 
-    def probe_write(self, linear: int, size: int) -> None:
-        """Fault now if a write of `size` bytes would."""
-        self._check(linear, size, self.user, True)
-        self._translate_write(linear, self.user)
+    def probe_write(self, linear: int, size: int, user: int | None = None) -> None:
+        """Fault now if a write of `size` bytes, at most a page, would."""
+        user = self.user if user is None else user
+        self._check(linear, size, user, True)
+        self._translate_write(linear, user)
         if (linear & 0xFFF) + size > 0x1000:
-            self._translate_write(self._following(linear, 0x1000 - (linear & 0xFFF)), self.user)
+            self._translate_write(self._following(linear, 0x1000 - (linear & 0xFFF)), user)

@@ -11,7 +11,7 @@ from ..exceptions import general_protection, undefined_opcode
 from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import load, modify, store, width
-from ..registers import CR0_PE, EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
+from ..registers import EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
 from ..segments import Descriptor, fill_null, load_data_segment, load_system_segment, read_descriptor
 from ..state import Segment
 from .far import far_pointer
@@ -55,11 +55,10 @@ def load_pointer(cpu: Cpu, insn: Decoded) -> Action:
 
 
 def _protected(cpu: Cpu, action: Action) -> Action:
-    """#UD in real mode."""
-    state = cpu.state
+    """#UD in real and virtual-8086 mode."""
 
     def run() -> None:
-        if not state.cr0 & CR0_PE:
+        if cpu.real_segments:
             raise undefined_opcode()
         action()
 
