@@ -15,6 +15,7 @@ from ..registers import EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
 from ..segments import Descriptor, fill_null, load_data_segment, load_system_segment, read_descriptor
 from ..state import Segment
 from .far import far_pointer
+from .system import user_mode_prevented
 
 _LOADS = {"LES": 0, "LSS": 2, "LDS": 3, "LFS": 4, "LGS": 5}
 
@@ -166,7 +167,7 @@ def store_system_selector(cpu: Cpu, insn: Decoded) -> Action:
     """Selector of LDTR or TR."""
     seg = cpu.state.ldtr if insn.mnemonic == "SLDT" else cpu.state.tr
     put = store(cpu, insn, 0, insn.operands[0].size if insn.operands[0].kind == "r" else 2)
-    return _protected(cpu, lambda: put(seg.selector))
+    return _protected(cpu, user_mode_prevented(cpu, lambda: put(seg.selector)))
 
 
 @op("LLDT", syntax="LLDT r/m16", form="rm")
