@@ -216,7 +216,7 @@ def stac(cpu: Cpu, insn: Decoded) -> Action:
 
 
 @op("RDPMC", syntax="RDPMC")
-def rdpmc(cpu: Cpu, _insn: Decoded) -> Action:
+def rdpmc(_cpu: Cpu, _insn: Decoded) -> Action:
     """#GP(0): no model has performance counters (CPUID leaf 0Ah), so that no index is valid."""
 
     def run() -> None:

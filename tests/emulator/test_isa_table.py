@@ -60,7 +60,10 @@ PREFIXES = {
     32: ("", "66", "f2", "f3", "67"),
     64: ("", "66", "f2", "f3", "48", "f348"),
 }
-MODRMS = [3 << 6 | low for low in range(64)] + [reg << 3 | rm for reg in range(8) for rm in (0, 3, 6)]
+MODRMS = [mod << 6 | reg << 3 | 3 for mod in (0, 3) for reg in range(8)]
+ALL_MODRMS = range(256)
+GROUPS = {("0f", 0x01), ("0f", 0xAE), ("0f", 0xC7), ("0f", 0x1E), ("", 0xFF)}
+"""Opcodes whose ModRM is more than a register and an operand."""
 LATER = {"FPU", "FPU287", "FPU387", "MMX", "SSE", "SSE2", "SSE3", "FXSR"}
 """Instruction sets of the coprocessors, which no model offers."""
 
@@ -70,7 +73,7 @@ def encodings(bits):
     for prefix in PREFIXES[bits]:
         for escape in ("", "0f", "0f38", "0f3a"):
             for opcode in range(256):
-                for modrm in MODRMS:
+                for modrm in ALL_MODRMS if (escape, opcode) in GROUPS else MODRMS:
                     yield (bytes.fromhex(prefix + escape) + bytes([opcode, modrm]) + bytes(range(0x11, 0x1C)))[:15]
 
 
