@@ -178,6 +178,7 @@ def _call_inner(cpu: "Cpu", code: Descriptor, offset: int, size: int, parameters
         cpu.mmu.select(False)
         for value in (old_ss.selector, old_sp, *reversed(copied), state.segs[CS].selector, state.rip):
             frame.push(value, size)
+        code = segments.mark_accessed(cpu, code)
     except GuestFault:
         cpu.update_mode()
         raise
