@@ -1,6 +1,7 @@
 """What a machine is made of: plain records, no behaviour."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 PAGE_BYTES = 4096
@@ -17,8 +18,17 @@ SLOT_READONLY = 2
 """KVM_MEM_READONLY. Writes to such a slot are ignored here (KVM would exit to user space)."""
 
 APIC_BASE_DEFAULT = 0xFEE00000
+RTC_START_S = 946_684_800
+"""2000-01-01 00:00 UTC. A fixed date, so that a run is the same on every day."""
 LOW_RAM_LIMIT_BYTES = 3 * GIB
 """RAM above this is mapped from 4 GiB on, so that device pages such as the local APIC's stay free."""
+
+
+class Board(StrEnum):
+    """What a machine has around its vCPU."""
+
+    MINIMAL = "minimal"  # PICs, PIT, local APIC, serial port, SMI port and debug exit
+    PC = "pc"  # all that firmware and kernels look for on an i440FX PC without disks or display
 
 
 class SlotConfig(NamedTuple):
@@ -76,8 +86,8 @@ class StartConfig:
 class MachineConfig:
     """A machine: memory, one vCPU of a named model, virtual time and what is loaded at the start.
 
-    `ram_bytes` is the size of the backing, private SMRAM included; `ns_per_instruction` is the virtual time
-    that one step takes.
+    `ram_bytes` is the size of the backing, private SMRAM and ROM included; `ns_per_instruction` is the virtual time
+    that one step takes. `post_port` and `rtc_start_s` (seconds since 1970 at virtual time 0) are for the PC board.
     """
 
     ram_bytes: int
@@ -88,6 +98,9 @@ class MachineConfig:
     vcpus: int = 1
     start: StartConfig = field(default_factory=StartConfig)
     images: tuple[ImageConfig, ...] = ()
+    board: Board = Board.MINIMAL
+    post_port: int = 0x80
+    rtc_start_s: int = RTC_START_S
 
 
 def ram_slots(ram_bytes: int, smram_gpa: int | None = None, smram_bytes: int = 0) -> tuple[SlotConfig, ...]:

@@ -53,6 +53,18 @@ class Bus(Protocol):
     def apic_base_changed(self, value: int) -> None:
         """IA32_APIC_BASE was written."""
 
+    def read_apic_msr(self, index: int) -> int:
+        """IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
+
+    def write_apic_msr(self, index: int, value: int) -> None:
+        """Write IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
+
+    def tsc_changed(self) -> None:
+        """The time-stamp counter was set."""
+
+    def init(self) -> None:
+        """The CPU was reset by INIT."""
+
 
 class Cpu:
     """One vCPU over guest memory and a bus.
@@ -318,6 +330,7 @@ class Cpu:
         for name in CpuState.__slots__:
             if name not in ("gpr", "segs", "ldtr", "tr"):
                 setattr(old, name, getattr(state, name))
+        self.bus.init()
         self.state_changed()
 
     # ---- what instructions share ----

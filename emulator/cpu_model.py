@@ -73,7 +73,7 @@ class CpuModel:
     @property
     def x2apic(self) -> bool:
         """CPUID 1 ECX bit 21."""
-        return bool(self.cpuid_values(1, 0)[2] >> 21 & 1)
+        return any(leaf.function == 1 and leaf.ecx >> 21 & 1 for leaf in self.cpuid)
 
     @property
     def long_mode(self) -> bool:

@@ -26,10 +26,11 @@ from ..registers import (
     MP_UNINITIALIZED,
     MSR_SMBASE,
     MSR_TSC,
+    MSR_TSC_DEADLINE,
     SS,
 )
 from ..state import XSAVE_BYTES, CpuState, Segment
-from .save import cpuid_of, memory_map, shadow_address, shadow_in_smram
+from .save import cpuid_of, memory_map, require_sections, shadow_address, shadow_in_smram
 from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, SEGMENT_FIELDS, SEGMENTS
 
 _MP_STATES = (MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED)
@@ -44,6 +45,7 @@ def restore_state(machine: Machine, state: MachineState) -> None:
         InvariantError: the state is illegal by a rule; every finding is listed.
         SchemaError: this machine cannot hold the state; every reason is listed.
     """
+    require_sections(machine)
     require_legal(state)
     problems = list(_obstacles(machine, state))
     if problems:
@@ -52,8 +54,9 @@ def restore_state(machine: Machine, state: MachineState) -> None:
     _load_vm(machine, vm)
     _load_registers(machine, vcpu)
     _load_events(machine, vcpu)
-    machine.lapic.load(vcpu.lapic.regs)
     machine.place_lapic(machine.cpu.state.apic_base)
+    machine.lapic.load(vcpu.lapic.regs)
+    machine.lapic.set_tsc_deadline(vcpu.msrs.values_by_index().get(MSR_TSC_DEADLINE, 0))
     machine.cpu.state_changed()
 
 
@@ -144,7 +147,7 @@ def _load_registers(machine: Machine, vcpu: VcpuState) -> None:
             state.tsc_offset = (value - machine.tsc()) & MASK64
         elif index == MSR_SMBASE:
             state.smbase = value
-        elif index not in DEVICE_MSRS:
+        elif index not in (*DEVICE_MSRS, MSR_TSC_DEADLINE):
             state.msrs[index] = value
 
 

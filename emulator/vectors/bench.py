@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class _OpenBus:
-    """No devices: IN reads all ones."""
+    """No devices: IN reads all ones, and there is no interrupt controller."""
 
     def port_read(self, port: int, size: int) -> int:  # noqa: ARG002 - every port
         return (1 << 8 * size) - 1
@@ -47,17 +47,28 @@ class _OpenBus:
         """Drop it."""
 
     def acknowledge(self) -> int:
-        """Nothing raises interrupts here."""
         return 0
 
     def read_tpr(self) -> int:
         return 0
 
     def write_tpr(self, value: int) -> None:
-        """There is no local APIC."""
+        """Drop it."""
 
     def apic_base_changed(self, value: int) -> None:
-        """There is no local APIC."""
+        """Nothing moves."""
+
+    def read_apic_msr(self, index: int) -> int:  # noqa: ARG002 - every register
+        return 0
+
+    def write_apic_msr(self, index: int, value: int) -> None:
+        """Drop it."""
+
+    def tsc_changed(self) -> None:
+        """No timer goes by it."""
+
+    def init(self) -> None:
+        """Nothing is reset."""
 
 
 class VectorBench:
