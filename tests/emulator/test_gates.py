@@ -268,9 +268,16 @@ def test_lar_and_lsl_answer_by_type_and_privilege(gates, selector, user, lar, ls
 
 @pytest.mark.parametrize(
     ("selector", "readable", "writable"),
-    [(DATA_3, True, True), (DATA_0, False, False), (0x50, False, False), (CODE_3, True, False), (CONFORMING, True, False),
-     (GATE, False, False), (0, False, False)],
-)  # fmt: skip
+    [
+        (DATA_3, True, True),
+        (DATA_0, False, False),
+        (0x50, False, False),
+        (CODE_3, True, False),
+        (CONFORMING, True, False),
+        (GATE, False, False),
+        (0, False, False),
+    ],
+)
 def test_verr_and_verw(gates, selector, readable, writable):
     machine = gates("0f00e0" + "0f00e8")
     machine.state.gpr[0] = selector
