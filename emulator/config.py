@@ -1,6 +1,7 @@
 """What a machine is made of: plain records, no behaviour."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 PAGE_BYTES = 4096
@@ -17,8 +18,17 @@ SLOT_READONLY = 2
 """KVM_MEM_READONLY. Writes to such a slot are ignored here (KVM would exit to user space)."""
 
 APIC_BASE_DEFAULT = 0xFEE00000
+RTC_START_S = 946_684_800
+"""2000-01-01 00:00 UTC. A fixed date, so that a run is the same on every day."""
 LOW_RAM_LIMIT_BYTES = 3 * GIB
 """RAM above this is mapped from 4 GiB on, so that device pages such as the local APIC's stay free."""
+
+
+class Board(StrEnum):
+    """What a machine has around its vCPU."""
+
+    MINIMAL = "minimal"  # PICs, PIT, local APIC, serial port, SMI port and debug exit
+    PC = "pc"  # all that firmware and kernels look for on an i440FX PC without disks or display
 
 
 class SlotConfig(NamedTuple):
@@ -44,8 +54,23 @@ class ImageConfig(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class FlatStart:
+    """32-bit protected mode without paging: every segment has 4 GiB from address 0 on.
+
+    The selectors are those of the descriptor table at `gdt_base`, which should say the same of them.
+    """
+
+    code_selector: int
+    data_selector: int
+    gdt_base: int
+    gdt_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartConfig:
-    """Where the vCPU begins, in real mode. The defaults are the architectural reset vector.
+    """Where the vCPU begins: in real mode, or with `flat` in protected mode. The defaults are the reset vector.
+
+    `registers` are (hardware encoding, value) of the general registers that do not begin as after reset.
 
     Source: SDM vol. 3A 9.1.4 First Instruction Executed.
     """
@@ -53,15 +78,18 @@ class StartConfig:
     cs_selector: int = 0xF000
     cs_base: int = 0xFFFF0000
     rip: int = 0xFFF0
+    registers: tuple[tuple[int, int], ...] = ()
+    flat: FlatStart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
     """A machine: memory, one vCPU of a named model, virtual time and what is loaded at the start.
 
-    `ram_bytes` is the size of the backing, private SMRAM included; `ns_per_instruction` is the virtual time
-    that one step takes. Without `keeps_smm_shadow` an SMI drops the interrupt shadow that it finds, as Linux before
-    6.2 does: SMRAM holds none and RSM brings none back.
+    `ram_bytes` is the size of the backing, private SMRAM and ROM included; `ns_per_instruction` is the virtual time
+    that one step takes. `post_port` and `rtc_start_s` (seconds since 1970 at virtual time 0) are for the PC board.
+    Without `keeps_smm_shadow` an SMI drops the interrupt shadow that it finds, as Linux before 6.2 does: SMRAM holds
+    none and RSM brings none back.
     """
 
     ram_bytes: int
@@ -72,6 +100,9 @@ class MachineConfig:
     vcpus: int = 1
     start: StartConfig = field(default_factory=StartConfig)
     images: tuple[ImageConfig, ...] = ()
+    board: Board = Board.MINIMAL
+    post_port: int = 0x80
+    rtc_start_s: int = RTC_START_S
     keeps_smm_shadow: bool = True
 
 

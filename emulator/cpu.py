@@ -18,6 +18,7 @@ from .registers import (
     FLAG_IF,
     FLAG_RF,
     FLAG_TF,
+    FLAG_VM,
     MASK16,
     MASK32,
     MASK64,
@@ -52,6 +53,18 @@ class Bus(Protocol):
     def apic_base_changed(self, value: int) -> None:
         """IA32_APIC_BASE was written."""
 
+    def read_apic_msr(self, index: int) -> int:
+        """IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
+
+    def write_apic_msr(self, index: int, value: int) -> None:
+        """Write IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
+
+    def tsc_changed(self) -> None:
+        """The time-stamp counter was set."""
+
+    def init(self) -> None:
+        """The CPU was reset by INIT."""
+
 
 class Cpu:
     """One vCPU over guest memory and a bus.
@@ -61,6 +74,7 @@ class Cpu:
     delivered by the next step. Nothing is delivered after the last step of a run, so that the state at every
     boundary shows what is pending.
 
+    `v86` is virtual-8086 mode, `real_segments` that or real mode: segment registers load without descriptors.
     `retired` counts steps; during an instruction it is the number of steps before it. After the state was changed
     from outside, call `state_changed`.
     """
@@ -83,9 +97,12 @@ class Cpu:
         self.trap_inhibited = False
         self.repeating = False
         self.bits = 16
+        self.v86 = False
+        self.real_segments = True
         self.stack_mask = MASK16
         self.linear_mask = MASK32
         self.code: dict[int, Entry] = {}
+        self.many_steps: Callable[[int], None] = self.quick_steps
         self._interrupt_line = False
         self._exit_request = False
         self._slice_break = False
@@ -155,12 +172,12 @@ class Cpu:
         self.attention = True
         while self.retired < end:
             if not self.attention:
-                self._quick_steps(end - self.retired)
+                self.many_steps(end - self.retired)
             elif not self._careful_step():
                 break
         return self.retired - first
 
-    def _quick_steps(self, steps: int) -> None:
+    def quick_steps(self, steps: int) -> None:
         """Up to `steps` steps, until one of them makes the next need care. Whatever changes the view does."""
         state, code, fetch = self.state, self.code, self.fetcher.fetch
         rip = state.rip
@@ -173,7 +190,8 @@ class Cpu:
                 if self.attention:
                     return
         except GuestFault as fault:
-            state.rip = rip
+            if not fault.keeps_rip:
+                state.rip = rip
             self.retired += 1
             self.attention = True
             events.queue(state, fault)
@@ -205,8 +223,9 @@ class Cpu:
             action, state.rip = self.code.get(rip) or self.fetcher.fetch(rip)
             action()
         except GuestFault as fault:
-            state.rip = rip
-            state.rflags |= resume
+            if not fault.keeps_rip:
+                state.rip = rip
+                state.rflags |= resume
             events.queue(state, fault)
         except BaseException:
             state.rip = rip
@@ -260,7 +279,7 @@ class Cpu:
         state = self.state
         for seg in (*state.segs, state.ldtr, state.tr):
             seg.refresh()
-        state.cpl = state.segs[SS].dpl if state.cr0 & CR0_PE else 0
+        state.cpl = 0 if not state.cr0 & CR0_PE else 3 if state.rflags & FLAG_VM else state.segs[SS].dpl
         self.invalidate_code()
         self.breakpoints.refresh()
         self.update_mode()
@@ -277,6 +296,8 @@ class Cpu:
         self.mmu.select(user)
         self.update_alignment_check()
         protected = state.cr0 & CR0_PE
+        self.v86 = bool(protected and state.rflags & FLAG_VM and not long_mode)
+        self.real_segments = self.v86 or not protected
         mode = self.bits | (protected and 1) | (2 if long_mode else 0) | (4 if self.stack_mask == MASK32 else 0)
         self.code = self.fetcher.select(mode, user)
         self.attention = True
@@ -310,6 +331,7 @@ class Cpu:
         for name in CpuState.__slots__:
             if name not in ("gpr", "segs", "ldtr", "tr"):
                 setattr(old, name, getattr(state, name))
+        self.bus.init()
         self.state_changed()
 
     # ---- what instructions share ----

@@ -174,8 +174,14 @@ def _operand(insn: Instruction, n: int, bits: int) -> Operand:
     return Operand("m", size, memory=Memory(seg, register_number, NO_REGISTER, 1, 0, width))
 
 
-_OPTIONS = DecoderOptions.NO_MPFX_0FBC | DecoderOptions.NO_MPFX_0FBD | DecoderOptions.NO_WBNOINVD
-"""No model has BMI1, LZCNT or WBNOINVD: the older instructions under the prefix are executed instead."""
+_OPTIONS = (
+    DecoderOptions.NO_MPFX_0FBC
+    | DecoderOptions.NO_MPFX_0FBD
+    | DecoderOptions.NO_WBNOINVD
+    | DecoderOptions.FORCE_RESERVED_NOP
+)
+"""No model has BMI1, LZCNT or WBNOINVD: the older instructions under the prefix are executed instead. Likewise what
+later processors put among the hint opcodes 0F 0D and 0F 18 to 0F 1F is a NOP."""
 
 
 def decode(code: bytes, bits: int) -> Decoded:
@@ -223,6 +229,20 @@ def _too_long(code: bytes, bits: int) -> bool:
     decoder = Decoder(bits, code[1:], _OPTIONS)
     decoder.decode()
     return decoder.last_error != DecoderError.INVALID_INSTRUCTION
+
+
+_SEGMENT_PREFIXES = {0x26: ES, 0x2E: 1, 0x36: 2, 0x3E: DS, 0x64: 4, 0x65: 5}
+
+
+def segment_of(insn: Decoded, default: int = DS) -> int:
+    """Segment register of an instruction with an implied memory operand: the last override, FS or GS in 64-bit code."""
+    for byte in insn.code:
+        if byte not in _PREFIXES and byte & 0xF0 != 0x40:
+            break
+        index = _SEGMENT_PREFIXES.get(byte)
+        if index is not None and (insn.bits != 64 or index > DS):
+            default = index
+    return default
 
 
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")

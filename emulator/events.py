@@ -6,7 +6,7 @@ Source: Linux 6.12 arch/x86/kvm/x86.c kvm_multiple_exception(), kvm_check_and_in
 from typing import TYPE_CHECKING
 
 from . import interrupts
-from .exceptions import CONTRIBUTORY, DB, DF, NMI, NOT_FAULTS, PF, GuestFault, TripleFault, UnsupportedInstruction
+from .exceptions import CONTRIBUTORY, DB, DF, NMI, NOT_FAULTS, PF, GuestFault, TripleFault
 from .interrupts import Source
 from .registers import DR7_GD, FLAG_IF, FLAG_RF, MP_RUNNABLE
 from .smm.enter import enter_smm
@@ -25,11 +25,12 @@ def queue(state: "CpuState", fault: GuestFault, delivering: int | None = None) -
     """Make `fault` the pending exception; `delivering` is the vector whose delivery raised it.
 
     Contributory after contributory, and contributory or #PF after #PF, give #DF; anything after #DF is a triple
-    fault; otherwise the new exception replaces the old one, which re-execution will raise again.
+    fault, but for the #DB of a task that a task gate has switched to; otherwise the new exception replaces the old
+    one, which re-execution will raise again.
     """
     vector = fault.vector
     state.exception_injected = False
-    if delivering == DF:
+    if delivering == DF and vector != DB:
         state.exception_pending = False
         state.triple_fault = True
         return
@@ -77,11 +78,7 @@ def _deliver_exception(cpu: "Cpu") -> None:
 
 
 def _deliver(cpu: "Cpu", vector: int, error_code: int | None, delivering: int | None) -> None:
-    """Deliver one vector; the event ends the interrupt shadow and HLT. `delivering` is set for an exception.
-
-    Raises:
-        UnsupportedInstruction: a task gate; the event, accepted already, stays injected in the state.
-    """
+    """Deliver one vector; the event ends the interrupt shadow and HLT. `delivering` is set for an exception."""
     state = cpu.state
     state.shadow = 0
     state.mp_state = MP_RUNNABLE
@@ -89,14 +86,6 @@ def _deliver(cpu: "Cpu", vector: int, error_code: int | None, delivering: int | 
         interrupts.deliver(cpu, vector, error_code, Source.EVENT)
     except GuestFault as fault:
         queue(state, fault, delivering)
-    except UnsupportedInstruction:
-        if delivering is not None:
-            state.exception_injected = True
-        elif vector == NMI:
-            state.nmi_injected = True
-        else:
-            state.interrupt_injected, state.interrupt_nr = True, vector
-        raise
 
 
 def deliver_due(cpu: "Cpu") -> None:

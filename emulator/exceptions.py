@@ -17,10 +17,13 @@ class GuestFault(Exception):  # noqa: N818 - the manual's word
     """An exception of the guest's architecture: the instruction at hand does not complete.
 
     `error_code` is None where the vector pushes none. `payload` is the faulting address of #PF (goes to CR2 on
-    delivery) or the DR6 bits of #DB, as in kvm_vcpu_events.exception_payload.
+    delivery) or the DR6 bits of #DB, as in kvm_vcpu_events.exception_payload. `keeps_rip` says that RIP is right as it
+    is: the fault belongs to a task that has been switched to, not to the instruction at hand.
 
     Source: SDM vol. 3A chapter 6.
     """
+
+    keeps_rip = False
 
     def __init__(self, vector: int, error_code: int | None = None, payload: int | None = None) -> None:
         super().__init__(f"vector {vector}, error code {error_code}, payload {payload}")

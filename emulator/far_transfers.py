@@ -1,15 +1,15 @@
 """Far jumps, calls, returns and IRET in real and protected mode, privilege changes included.
 
-Each function checks everything before it changes registers; memory already written to a stack stays written.
-Task switches (through TSS, task gate or a nested task's IRET) are not built.
+Each function checks everything before it changes registers; memory already written to a stack stays written. Task
+switches are in `tasks`, what virtual-8086 mode does differently is in `v86`.
 
 Source: SDM vol. 2 pages of JMP, CALL, RET, IRET; vol. 3A 5.8.
 """
 
 from typing import TYPE_CHECKING
 
-from . import segments
-from .exceptions import NP, SS, GuestFault, UnsupportedInstruction, general_protection, stack_fault
+from . import segments, tasks, v86
+from .exceptions import NP, SS, GuestFault, general_protection, stack_fault
 from .interrupts import Frame, inner_stack, stack_pointer_from_long_tss
 from .registers import (
     CR0_PE,
@@ -17,6 +17,8 @@ from .registers import (
     EFER_LMA,
     FLAG_NT,
     FLAG_RF,
+    FLAG_VIF,
+    FLAG_VIP,
     FLAG_VM,
     MASK16,
     MASK32,
@@ -32,11 +34,6 @@ if TYPE_CHECKING:
     from .cpu import Cpu
 
 CALL_GATE_16, CALL_GATE_32, TASK_GATE = 4, 12, 5
-TSS_TYPES = (1, 9)
-
-
-def _unsupported(cpu: "Cpu", what: str) -> UnsupportedInstruction:
-    return UnsupportedInstruction(what, cpu.state.segs[CS].base + cpu.state.rip & MASK64)
 
 
 def _check_target(cpu: "Cpu", descriptor: Descriptor, offset: int) -> None:
@@ -86,11 +83,10 @@ def transfer(cpu: "Cpu", selector: int, offset: int, size: int, call: bool) -> N
 
     Raises:
         GuestFault: #GP, #NP, #SS, #TS, #PF.
-        UnsupportedInstruction: a task switch.
     """
     state = cpu.state
     back = (state.segs[CS].selector, state.rip)
-    if not state.cr0 & CR0_PE:
+    if cpu.real_segments:
         if offset > state.segs[CS].limit:
             raise general_protection()
         if call:
@@ -120,15 +116,19 @@ def _system_transfer(cpu: "Cpu", gate: Descriptor, call: bool) -> None:
     state = cpu.state
     long_mode = bool(state.efer & EFER_LMA)
     gates = (CALL_GATE_32,) if long_mode else (CALL_GATE_16, CALL_GATE_32)
-    tasks = () if long_mode else (TASK_GATE, *TSS_TYPES)
-    if gate.type not in gates + tasks or gate.dpl < max(state.cpl, gate.selector & 3):
+    to_task = () if long_mode else (TASK_GATE, *tasks.AVAILABLE_TYPES)
+    if gate.type not in gates + to_task or gate.dpl < max(state.cpl, gate.selector & 3):
         raise general_protection(gate.error_code)
     if not gate.present:
         raise GuestFault(NP, gate.error_code)
-    if gate.type in tasks:
-        raise _unsupported(cpu, "task switch")
+    if gate.type in to_task:
+        _switch_task(cpu, gate, call)
+        return
     offset = gate.raw & MASK16 | (gate.raw >> 32 & 0xFFFF0000 if gate.type == CALL_GATE_32 else 0)
     if long_mode:
+        table = state.ldtr if gate.selector & 4 else state.gdtr
+        if (gate.selector | 7) + 8 > table.limit:
+            raise general_protection(gate.error_code)
         upper = cpu.mmu.read_slow(gate.address + 8, 8, 0)
         if upper >> 40 & 0x1F:
             raise general_protection(gate.error_code)
@@ -154,6 +154,13 @@ def _system_transfer(cpu: "Cpu", gate: Descriptor, call: bool) -> None:
         _call_inner(cpu, code, offset, size, gate.raw >> 32 & 0x1F)
 
 
+def _switch_task(cpu: "Cpu", descriptor: Descriptor, call: bool) -> None:
+    """JMP or CALL of a TSS or a task gate."""
+    reason = tasks.Reason.CALL if call else tasks.Reason.JUMP
+    selector = descriptor.raw >> 16 & MASK16 if descriptor.type == TASK_GATE else descriptor.selector
+    tasks.switch(cpu, tasks.find_task(cpu, selector, reason), reason)
+
+
 def _call_inner(cpu: "Cpu", code: Descriptor, offset: int, size: int, parameters: int) -> None:
     """Call to an inner level: new stack, old SS:SP, parameters, return address."""
     state = cpu.state
@@ -171,6 +178,7 @@ def _call_inner(cpu: "Cpu", code: Descriptor, offset: int, size: int, parameters
         cpu.mmu.select(False)
         for value in (old_ss.selector, old_sp, *reversed(copied), state.segs[CS].selector, state.rip):
             frame.push(value, size)
+        code = segments.mark_accessed(cpu, code)
     except GuestFault:
         cpu.update_mode()
         raise
@@ -189,7 +197,7 @@ def far_return(cpu: "Cpu", size: int, release: int) -> None:
     """RETF: `release` bytes of parameters are dropped, on both stacks where the level changes."""
     state = cpu.state
     offset, selector = _peek(cpu, 0, size), _peek(cpu, size, size) & MASK16
-    if not state.cr0 & CR0_PE:
+    if cpu.real_segments:
         _real(cpu, selector, offset)
         cpu.set_stack_pointer(state.gpr[RSP] + 2 * size + release)
         return
@@ -268,19 +276,25 @@ def iret(cpu: "Cpu", size: int, flags_mask: int) -> None:
     state.nmi_masked = False
     cpu.attention = True
     long_mode = state.efer & EFER_LMA
-    if state.cr0 & CR0_PE and state.rflags & FLAG_NT:
+    if cpu.v86:
+        flags_mask = v86.iret_flags(cpu, size)
+    elif state.cr0 & CR0_PE and state.rflags & FLAG_NT:
         if long_mode:
             raise general_protection()
-        raise _unsupported(cpu, "return from a nested task")
+        tasks.return_to_previous(cpu)
+        return
     offset, selector, flags = _peek(cpu, 0, size), _peek(cpu, size, size) & MASK16, _peek(cpu, 2 * size, size)
     if size > 2:
-        flags_mask |= FLAG_RF
-    if not state.cr0 & CR0_PE:
+        flags_mask |= FLAG_RF if state.cpl or cpu.real_segments else FLAG_RF | FLAG_VIF | FLAG_VIP
+    flags_mask &= cpu.model.flags
+    if cpu.real_segments:
+        flags = v86.checked_flags(cpu, flags)
         _real(cpu, selector, offset)
         cpu.set_stack_pointer(state.gpr[RSP] + 3 * size)
     else:
         if size == 4 and flags & FLAG_VM and state.cpl == 0 and not long_mode:
-            raise _unsupported(cpu, "virtual-8086 mode")
+            v86.enter(cpu, selector, offset, flags, [_peek(cpu, at, 4) for at in range(12, 36, 4)])
+            return
         code = _return_code(cpu, selector, offset)
         if cpu.bits == 64 or selector & 3 != state.cpl:
             sp, ss = _peek(cpu, 3 * size, size), _peek(cpu, 4 * size, size) & MASK16

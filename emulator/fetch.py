@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from .config import PAGE_BYTES
-from .decode import MAX_BYTES, InvalidInstruction, TruncatedInstruction, decode
-from .exceptions import general_protection
-from .instruction import Action, compile_instruction, load_families, raise_invalid
+from .decode import MAX_BYTES, Decoded, InvalidInstruction, TruncatedInstruction, decode
+from .exceptions import GuestFault, general_protection
+from .instruction import Action, compile_instruction, find_block, load_families, raise_invalid
 from .registers import CS, MASK32, MASK64
 from .translate import canonical
 
@@ -36,6 +36,7 @@ class Fetcher:
         self._pages: dict[int, dict[int, tuple[Action, int]]] = {}
         self._views: dict[ContextKey, dict[int, Entry]] = {}
         self._mode = 0
+        self.epoch = 0
 
     def select(self, mode: int, user: bool) -> dict[int, Entry]:
         """The view for the present code segment. `mode` is everything else that compiled code depends on."""
@@ -51,6 +52,7 @@ class Fetcher:
 
     def forget_addresses(self) -> None:
         """Translations changed."""
+        self.epoch += 1
         for view in self._views.values():
             view.clear()
 
@@ -92,6 +94,33 @@ class Fetcher:
         else:
             self._watch(crosses >> 12)
         return self._enter(rip, (action, length))
+
+    def learn(self, rip: int) -> Decoded | None:
+        """The instruction at `rip` if its entry may be kept until this view is emptied, else None (a fault is none too).
+
+        Raises:
+            UnsupportedInstruction: the instruction is not built.
+        """
+        cpu = self._cpu
+        try:
+            if rip not in cpu.code:
+                self.fetch(rip)
+            if rip not in cpu.code:
+                return None
+            linear, room = self._linear(rip)
+            code = b""
+            while len(code) < room:
+                at = linear + len(code) & cpu.linear_mask
+                part = min(room - len(code), PAGE_BYTES - (at & PAGE_BYTES - 1))
+                code += self._memory.read_bytes(int(cpu.state.smm), cpu.mmu.fetch_physical(at), part)
+                try:
+                    insn = decode(code, cpu.bits)
+                except TruncatedInstruction:
+                    continue
+                return insn if insn.features <= cpu.model.features and find_block(insn) else None
+        except (GuestFault, InvalidInstruction):
+            return None
+        return None
 
     def _linear(self, rip: int) -> tuple[int, int]:
         """Linear address of RIP and how many bytes may be fetched there."""

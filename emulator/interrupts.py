@@ -1,4 +1,4 @@
-"""Delivery of a vector: real-mode table, 16- and 32-bit gates, 64-bit gates with IST.
+"""Delivery of a vector: real-mode table, 16- and 32-bit gates, task gates, 64-bit gates with IST.
 
 Source: SDM vol. 3A 6.12 to 6.14, vol. 2A INT n.
 """
@@ -6,8 +6,8 @@ Source: SDM vol. 3A 6.12 to 6.14, vol. 2A INT n.
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from . import segments
-from .exceptions import GP, NP, SS, TS, GuestFault, UnsupportedInstruction, general_protection
+from . import segments, tasks, v86
+from .exceptions import GP, NP, SS, TS, GuestFault, general_protection
 from .registers import (
     CR0_PE,
     CS,
@@ -83,8 +83,7 @@ def deliver(cpu: "Cpu", vector: int, error_code: int | None, source: Source) -> 
 
     Raises:
         GuestFault: the delivery itself faults; registers are as before, apart from the rights of memory access being
-            put back.
-        UnsupportedInstruction: a task gate.
+            put back; or a task gate led to a task that faults at once (`keeps_rip`).
     """
     state = cpu.state
     if not state.cr0 & CR0_PE:
@@ -201,9 +200,13 @@ def _deliver_protected(cpu: "Cpu", vector: int, error_code: int | None, source: 
     gate, _ = _read_gate(cpu, vector, source, 8)
     kind = gate >> 40 & 15
     if kind == GATE_TASK:
-        raise UnsupportedInstruction("interrupt through a task gate", state.idtr.base + 8 * vector)
+        task = tasks.find_task(cpu, gate >> 16 & MASK16, tasks.Reason.CALL, ext)
+        tasks.switch(cpu, task, tasks.Reason.CALL, ext, error_code)
+        return
     size = 4 if kind & 8 else 2
     descriptor, cpl = _handler_segment(cpu, gate >> 16 & MASK16, ext, long_mode=False)
+    if cpu.v86 and (cpl or descriptor.conforming):
+        raise general_protection(descriptor.error_code | ext)
     old_ss = state.segs[SS_INDEX]
     inner = cpl < state.cpl
     seg, sp = inner_stack(cpu, cpl, ext) if inner else (old_ss, state.gpr[4])
@@ -213,6 +216,8 @@ def _deliver_protected(cpu: "Cpu", vector: int, error_code: int | None, source: 
         raise general_protection(ext)
     frame = Frame(cpu, seg, sp, mask, seg.selector & 0xFFFC | ext if inner else ext)
     cpu.mmu.select(cpl == 3)
+    if cpu.v86:
+        v86.leave(cpu, frame, size)
     if inner:
         frame.push(old_ss.selector, size)
         frame.push(state.gpr[4], size)
@@ -222,6 +227,8 @@ def _deliver_protected(cpu: "Cpu", vector: int, error_code: int | None, source: 
     if error_code is not None:
         frame.push(error_code, size)
     descriptor = segments.mark_accessed(cpu, descriptor)
+    if cpu.v86:
+        v86.drop_data_segments(cpu)
     if inner:
         old_ss.copy_from(seg)
     state.gpr[4] = frame.sp & MASK32 if mask == MASK32 else state.gpr[4] & ~MASK16 | frame.sp

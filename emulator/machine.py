@@ -3,18 +3,22 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-from .config import PAGE_BYTES, MachineConfig
+from .bus import MachineBus
+from .config import PAGE_BYTES, Board, MachineConfig
 from .cpu import Cpu
 from .cpu_model import MODELS
 from .devices.debug_exit import DEBUG_EXIT_PORT, DebugExit
-from .devices.lapic import APIC_BASE_ENABLE, Lapic
+from .devices.ioapic import pin_of
+from .devices.lapic import APIC_BASE_ENABLE, APIC_BASE_X2APIC, Lapic
 from .devices.pic import MASTER_COMMAND, MASTER_ELCR, SLAVE_COMMAND, SLAVE_ELCR, Pic
 from .devices.pit import CHANNEL_PORTS, CONTROL_PORT, SPEAKER_PORT, Pit
-from .devices.ports import PortSpace
+from .devices.ports import PortDevice, PortSpace
 from .devices.serial import COM1, COM1_IRQ, Serial
 from .devices.smi_port import COMMAND_PORT, STATUS_PORT, TIMER_PORT, SmiPort
 from .memory import GuestMemory
-from .registers import CS, FLAG_IF, MP_HALTED
+from .pc import PcBoard, TimedDevice
+from .registers import FLAG_IF, MASK64, MP_HALTED, MSR_TSC_DEADLINE
+from .start import begin
 
 TIMER_IRQ = 0
 
@@ -40,41 +44,8 @@ class MachineError(Exception):
     """Something was asked that the machine cannot do in its present state."""
 
 
-class MachineBus:
-    """The vCPU's way out to the devices of one machine."""
-
-    def __init__(self, machine: "Machine") -> None:
-        self._machine = machine
-        self.port_read = machine.ports.read
-        self.port_write = machine.ports.write
-
-    def acknowledge(self) -> int:
-        """Vector of the interrupt to deliver; the 8259 goes before the local APIC, as in KVM.
-
-        Source: Linux 6.12 arch/x86/kvm/irq.c kvm_cpu_get_interrupt.
-        """
-        machine = self._machine
-        if machine.pic.output and machine.lapic.accepts_pic():
-            return machine.pic.acknowledge()
-        vector = machine.lapic.pending()
-        machine.lapic.acknowledge(vector)
-        return vector
-
-    def read_tpr(self) -> int:
-        """CR8: task priority class, 0 to 15."""
-        return self._machine.lapic.tpr >> 4
-
-    def write_tpr(self, value: int) -> None:
-        """Set the task priority class."""
-        self._machine.lapic.set_tpr(value << 4)
-
-    def apic_base_changed(self, value: int) -> None:
-        """Move the local APIC's page and switch it on or off."""
-        self._machine.place_lapic(value)
-
-
 class Machine:
-    """One vCPU with RAM, 8259 pair, 8254, local APIC, 16550, SMI port and debug exit.
+    """One vCPU with RAM, 8259 pair, 8254, local APIC, 16550, SMI port and debug exit, and on a PC board what `pc` adds.
 
     Virtual time advances by `config.ns_per_instruction` a step and jumps over HLT to the next event that wakes the
     vCPU. Events fall due at the first boundary at or after their deadline; at every boundary that `run` stops at,
@@ -119,12 +90,15 @@ class Machine:
         self.cpu.keeps_smm_shadow = config.keeps_smm_shadow
         self.cpu.read_tsc = self.tsc
         self.pic = Pic(self._update_interrupt_line)
-        self.lapic = Lapic(self._now, self.inject_smi, self.inject_nmi, self.cpu.request_init, self._lapic_changed)
-        self.pit = Pit(self._now, lambda: self.pic.pulse_irq(TIMER_IRQ), self._timers_changed)
-        self.serial = Serial(lambda level: self.pic.set_irq(COM1_IRQ, level))
-        self.smi_port = SmiPort(self._now, self.inject_smi, self._timers_changed)
+        self.lapic = Lapic(
+            self._now, self.inject_smi, self.inject_nmi, self.cpu.request_init, self._lapic_changed, self._level_ended,
+            self._ns_of_tsc if MSR_TSC_DEADLINE in self.cpu.model.msr_indices else None,
+        )  # fmt: skip
+        self.pit = Pit(self._now, self._timer_pulse, self.timers_changed)
+        self.serial = Serial(lambda level: self.set_irq(COM1_IRQ, level))
+        self.smi_port = SmiPort(self._now, self._apm_command, self.timers_changed)
         self.debug_exit = DebugExit(self._exit)
-        for device, first, last, wide in (
+        devices: list[tuple[PortDevice, int, int, bool]] = [
             (self.pic, MASTER_COMMAND, MASTER_COMMAND + 1, False),
             (self.pic, SLAVE_COMMAND, SLAVE_COMMAND + 1, False),
             (self.pic, MASTER_ELCR, SLAVE_ELCR, False),
@@ -132,14 +106,17 @@ class Machine:
             (self.pit, SPEAKER_PORT, SPEAKER_PORT, False),
             (self.serial, COM1, COM1 + 7, False),
             (self.smi_port, COMMAND_PORT, STATUS_PORT, False),
-            (self.smi_port, TIMER_PORT, TIMER_PORT, True),
             (self.debug_exit, DEBUG_EXIT_PORT, DEBUG_EXIT_PORT, True),
-        ):
+        ]
+        if config.board == Board.MINIMAL:
+            devices.append((self.smi_port, TIMER_PORT, TIMER_PORT, True))
+        for device, first, last, wide in devices:
             self.ports.register(device, first, last, wide)
-        state = self.cpu.state
-        state.rip = config.start.rip
-        state.segs[CS].selector = config.start.cs_selector
-        state.segs[CS].base = config.start.cs_base
+        self.pc = PcBoard(self, config) if config.board == Board.PC else None
+        extra = self.pc.timed if self.pc is not None else ()
+        self._timed: tuple[TimedDevice, ...] = (self.smi_port, self.pit, self.lapic, *(device for device, _ in extra))
+        self._irq_sources: tuple[tuple[TimedDevice, int], ...] = ((self.pit, TIMER_IRQ), *extra)
+        begin(self.cpu.state, config.start)
         self.cpu.state_changed()
 
     # ---- time ----
@@ -155,6 +132,12 @@ class Machine:
     def tsc(self) -> int:
         """The machine's time-stamp counter, before the vCPU's own offset."""
         return self.now_ns * self.config.tsc_khz // 1_000_000
+
+    def _ns_of_tsc(self, value: int) -> int:
+        """When the vCPU's time-stamp counter reaches `value`, or now if it has."""
+        host = self.tsc()
+        ahead = value - (host + self.cpu.state.tsc_offset & MASK64)
+        return max(-(-(host + ahead) * 1_000_000 // self.config.tsc_khz), self.now_ns) if ahead > 0 else self.now_ns
 
     def set_clock(self, now_ns: int, retired: int) -> None:
         """Set virtual time and the step count, for a restore. Deadlines are loaded afterwards."""
@@ -172,26 +155,47 @@ class Machine:
         lapic = self.lapic
         self.cpu.interrupt_line = (self.pic.output and lapic.accepts_pic()) or lapic.pending() >= 0
 
-    def _timers_changed(self) -> None:
+    def set_irq(self, irq: int, level: int) -> None:
+        """Drive an ISA interrupt line, which every interrupt controller sees."""
+        self.pic.set_irq(irq, level)
+        if self.pc is not None:
+            self.pc.ioapic.set_pin(pin_of(irq), level)
+
+    def _timer_pulse(self) -> None:
+        self.set_irq(TIMER_IRQ, 1)
+        self.set_irq(TIMER_IRQ, 0)
+
+    def _level_ended(self, vector: int) -> None:
+        if self.pc is not None:
+            self.pc.ioapic.end_of_interrupt(vector)
+
+    def _apm_command(self) -> None:
+        if self.pc is None:
+            self.inject_smi()
+        else:
+            self.pc.apm_command(self.smi_port.command)
+
+    def timers_changed(self) -> None:
+        """A device acts at another time than before: the present slice of steps ends."""
         self.cpu.slice_break = True
 
     def _lapic_changed(self) -> None:
         self._update_interrupt_line()
-        self._timers_changed()
+        self.timers_changed()
 
     def _exit(self) -> None:
         self.cpu.exit_request = True
 
     def place_lapic(self, apic_base: int) -> None:
-        """Show the local APIC's page where IA32_APIC_BASE says, or nowhere while it is disabled."""
+        """Show the local APIC's page where IA32_APIC_BASE says, or nowhere while it is disabled or in x2APIC mode."""
         if self._lapic_gpa is not None:
             self.memory.unmap_mmio(self._lapic_gpa)
             self._lapic_gpa = None
-        enabled = bool(apic_base & APIC_BASE_ENABLE)
-        if enabled:
+        enabled, x2apic = bool(apic_base & APIC_BASE_ENABLE), bool(apic_base & APIC_BASE_X2APIC)
+        if enabled and not x2apic:
             self._lapic_gpa = apic_base & ~(PAGE_BYTES - 1)
             self.memory.map_mmio(self._lapic_gpa, self.lapic)
-        self.lapic.set_hardware_enabled(enabled)
+        self.lapic.set_mode(enabled, x2apic)
 
     # ---- running ----
 
@@ -233,14 +237,13 @@ class Machine:
         return StopReason.SHUTDOWN if state.mp_state not in (0, MP_HALTED) else None
 
     def _next_deadline(self) -> int | None:
-        armed = (self.pit.deadline_ns, self.smi_port.deadline_ns, self.lapic.deadline_ns)
+        armed = [device.deadline_ns for device in self._timed]
         return min((when for when in armed if when is not None), default=None)
 
     def _handle_due(self) -> None:
         now_ns = self.now_ns
-        self.smi_port.due(now_ns)
-        self.pit.due(now_ns)
-        self.lapic.due(now_ns)
+        for device in self._timed:
+            device.due(now_ns)
 
     def _sleeps_for_good(self) -> bool:
         """Whether the vCPU is in HLT with nothing to deliver now and no timer that would wake it."""
@@ -266,12 +269,19 @@ class Machine:
         armed = []
         if self.smi_port.deadline_ns is not None and not state.smm:
             armed.append(self.smi_port.deadline_ns)
-        if state.rflags & FLAG_IF:
-            if self.pit.deadline_ns is not None and self.lapic.accepts_pic() and self.pic.edge_would_interrupt(0):
-                armed.append(self.pit.deadline_ns)
-            if self.lapic.deadline_ns is not None and self.lapic.timer_would_interrupt():
-                armed.append(self.lapic.deadline_ns)
+        for device, irq in self._irq_sources:
+            if device.deadline_ns is not None and self._line_would_wake(irq):
+                armed.append(device.deadline_ns)
+        if self.lapic.deadline_ns is not None and state.rflags & FLAG_IF and self.lapic.timer_would_interrupt():
+            armed.append(self.lapic.deadline_ns)
         return min(armed, default=None)
+
+    def _line_would_wake(self, irq: int) -> bool:
+        """Whether a rise of an interrupt line would end HLT, were it to come now."""
+        interrupts_on = bool(self.cpu.state.rflags & FLAG_IF)
+        if interrupts_on and self.lapic.accepts_pic() and self.pic.edge_would_interrupt(irq):
+            return True
+        return self.pc is not None and self.pc.ioapic.would_wake(pin_of(irq), interrupts_on)
 
     # ---- from outside ----
 

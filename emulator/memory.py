@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from .config import PAGE_BYTES, SLOT_READONLY, SlotConfig
 
 PAGE_MASK = PAGE_BYTES - 1
+A20 = 1 << 20
 _ALL_ONES = (1 << 64) - 1
 _TO_DIGITS = bytes([0x30]) + bytes([0x31]) * 255
 
@@ -22,13 +23,31 @@ class MmioHandler(Protocol):
         """Write `size` bytes at `offset`."""
 
 
+class Window(NamedTuple):
+    """What a chipset shows instead of the slots in [start, end) of an address space.
+
+    Reads come from the backing at `read_offset`, writes go to `write_offset`; -1 is a bus that nobody claims.
+    """
+
+    as_id: int
+    start: int
+    end: int
+    read_offset: int
+    write_offset: int
+
+
 class _Region(NamedTuple):
-    """A slot as looked up: [start, end) backed from `offset`."""
+    """A slot or window as looked up: [start, end), read from `offset` and written at `write_offset`, -1 for nothing."""
 
     start: int
     end: int
     offset: int
-    readonly: bool
+    write_offset: int
+
+    def part(self, start: int, end: int) -> "_Region":
+        """The region from `start` to `end` of it."""
+        moved = (-1 if offset < 0 else offset + start - self.start for offset in (self.offset, self.write_offset))
+        return _Region(start, end, *moved)
 
 
 def _no_code(page: int) -> None:
@@ -59,8 +78,26 @@ class GuestMemory:
         self.generation = 0
         self.on_code_write: Callable[[int], None] = _no_code
         self._mmio: dict[int, MmioHandler] = {}
-        self._regions = [self._regions_of(as_id) for as_id in (0, 1)]
+        self._address_mask = -1
+        self._slot_regions = [self._regions_of(as_id) for as_id in (0, 1)]
+        self._regions = list(self._slot_regions)
         self._starts = [[region.start for region in regions] for regions in self._regions]
+
+    def set_windows(self, windows: Iterable[Window]) -> None:
+        """Show `windows` in place of the slots, and no others; all caches of translations become stale."""
+        for as_id in (0, 1):
+            regions = self._slot_regions[as_id]
+            for window in windows:
+                if window.as_id == as_id:
+                    regions = _overlaid(regions, _Region(*window[1:]))
+            self._regions[as_id] = regions
+            self._starts[as_id] = [region.start for region in regions]
+        self.generation += 1
+
+    def set_a20(self, passes: bool) -> None:
+        """Let address bit 20 pass, or hold it at 0; all caches of translations become stale."""
+        self._address_mask = -1 if passes else ~A20
+        self.generation += 1
 
     def _regions_of(self, as_id: int) -> list[_Region]:
         """Sort and check the slots of one address space."""
@@ -74,8 +111,9 @@ class GuestMemory:
                 raise ValueError(f"slot {slot.slot}: address, size and backing offset must be multiples of 4096")
             if slot.backing_offset_bytes + slot.size_bytes > self.ram_bytes or slot.backing_offset_bytes < 0:
                 raise ValueError(f"slot {slot.slot}: ends outside the backing of {self.ram_bytes:#x} bytes")
-            readonly = bool(slot.flags & SLOT_READONLY)
-            regions.append(_Region(slot.gpa, slot.gpa + slot.size_bytes, slot.backing_offset_bytes, readonly))
+            offset = slot.backing_offset_bytes
+            write_offset = -1 if slot.flags & SLOT_READONLY else offset
+            regions.append(_Region(slot.gpa, slot.gpa + slot.size_bytes, offset, write_offset))
         regions.sort()
         for below, above in pairwise(regions):
             if below.end > above.start:
@@ -101,16 +139,16 @@ class GuestMemory:
 
     def page_offset(self, as_id: int, gpa: int) -> int:
         """Backing offset of the page that holds `gpa`, or -1 for a hole or a device page."""
-        page = gpa & ~PAGE_MASK
+        page = gpa & self._address_mask & ~PAGE_MASK
         if page in self._mmio:
             return -1
         region = self._region(as_id, page)
-        return -1 if region is None else region.offset + page - region.start
+        return -1 if region is None or region.offset < 0 else region.offset + page - region.start
 
     def writable_page_offset(self, as_id: int, gpa: int) -> int:
-        """As `page_offset`, but -1 also for a read-only slot: what a cache of writable pages may hold."""
-        region = self._region(as_id, gpa)
-        return -1 if region is None or region.readonly else self.page_offset(as_id, gpa)
+        """As `page_offset`, but -1 also if writes go elsewhere or nowhere: what a cache of writable pages may hold."""
+        region = self._region(as_id, gpa & self._address_mask)
+        return -1 if region is None or region.offset != region.write_offset else self.page_offset(as_id, gpa)
 
     def mark_dirty(self, page: int) -> None:
         """Note that backing page number `page` changes."""
@@ -120,13 +158,14 @@ class GuestMemory:
 
     def read(self, as_id: int, gpa: int, size: int) -> int:
         """Read `size` bytes (1 to 64) at any alignment, little-endian."""
+        gpa &= self._address_mask
         within = gpa & PAGE_MASK
         if within + size <= PAGE_BYTES:
             handler = self._mmio.get(gpa - within)
             if handler is not None:
                 return handler.mmio_read(within, size)
             region = self._region(as_id, gpa)
-            if region is None:
+            if region is None or region.offset < 0:
                 return _ALL_ONES & ((1 << 8 * size) - 1)
             offset = region.offset + gpa - region.start
             return int.from_bytes(self.ram[offset : offset + size], "little")
@@ -135,6 +174,7 @@ class GuestMemory:
 
     def write(self, as_id: int, gpa: int, size: int, value: int) -> None:
         """Write the low `size` bytes (1 to 64) of `value` at any alignment, little-endian."""
+        gpa &= self._address_mask
         within = gpa & PAGE_MASK
         if within + size <= PAGE_BYTES:
             value &= (1 << 8 * size) - 1
@@ -143,9 +183,9 @@ class GuestMemory:
                 handler.mmio_write(within, size, value)
                 return
             region = self._region(as_id, gpa)
-            if region is None or region.readonly:
+            if region is None or region.write_offset < 0:
                 return
-            offset = region.offset + gpa - region.start
+            offset = region.write_offset + gpa - region.start
             self.mark_dirty(offset // PAGE_BYTES)
             self.ram[offset : offset + size] = value.to_bytes(size, "little")
             return
@@ -228,6 +268,13 @@ class GuestMemory:
             self.dirty[first:last] = bytes(last - first)
             self.generation += 1
         return bitmap
+
+
+def _overlaid(regions: list[_Region], window: _Region) -> list[_Region]:
+    """Sorted regions with `window` in place of what it covers."""
+    below = [region.part(region.start, min(region.end, window.start)) for region in regions]
+    above = [region.part(max(region.start, window.end), region.end) for region in regions]
+    return sorted([window, *(region for region in (*below, *above) if region.start < region.end)])
 
 
 def _pack(flags: bytearray) -> bytes:

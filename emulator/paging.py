@@ -4,7 +4,18 @@ from typing import NamedTuple
 
 from .exceptions import PF, GuestFault, general_protection
 from .memory import GuestMemory
-from .registers import CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_LMA, EFER_NXE, MASK32
+from .registers import (
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PSE,
+    CR4_SMAP,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_NXE,
+    FLAG_AC,
+    MASK32,
+)
 from .state import CpuState
 
 PRESENT, WRITABLE, USER = 1, 2, 4
@@ -20,11 +31,12 @@ SHIFTS_32_BIT = (22, 12)
 
 
 class Access(NamedTuple):
-    """What is asked of a page."""
+    """What is asked of a page; `implicit` is the processor's own access to descriptor tables and TSS."""
 
     write: bool = False
     user: bool = False
     fetch: bool = False
+    implicit: bool = False
 
 
 class Walker:
@@ -44,12 +56,12 @@ class Walker:
         """#PF for `access` with the additional error code `bits`."""
         state = self._state
         code = bits | (PF_WRITE if access.write else 0) | (PF_USER if access.user else 0)
-        if access.fetch and state.cr4 & CR4_PAE and state.efer & EFER_NXE:
+        if access.fetch and (state.cr4 & CR4_SMEP or (state.cr4 & CR4_PAE and state.efer & EFER_NXE)):
             code |= PF_FETCH
         return GuestFault(PF, code, linear)
 
     def walk(self, linear: int, access: Access) -> tuple[int, bool]:
-        """Guest physical address of `linear`, and whether a later write may skip the walk (writable and dirty).
+        """Guest physical address of `linear`, and whether it may be kept: not where EFLAGS.AC decides each time.
 
         Raises:
             GuestFault: #PF.
@@ -91,9 +103,8 @@ class Walker:
         if not self._allowed(access, rights, no_execute):
             raise self.fault(linear, access, PF_PRESENT)
         self._mark(path, entry_bytes, access.write)
-        base = self._frame(entry, shift, wide)
-        dirty = access.write or bool(entry & DIRTY)
-        return base | linear & (1 << shift) - 1, dirty and self._allowed(access._replace(write=True), rights, False)
+        keep = access.user or not rights & USER or not state.cr4 & CR4_SMAP
+        return self._frame(entry, shift, wide) | linear & (1 << shift) - 1, keep
 
     def _is_large(self, entry: int, shift: int, shifts: tuple[int, ...]) -> bool:
         """Whether an entry maps a page itself."""
@@ -126,7 +137,16 @@ class Walker:
             return False
         if access.fetch and no_execute:
             return False
+        if rights & USER and not access.user and not self._supervisor_may(access):
+            return False
         return not (access.write and not rights & WRITABLE and (access.user or self._state.cr0 & CR0_WP))
+
+    def _supervisor_may(self, access: Access) -> bool:
+        """Whether a supervisor may access a user page: SMEP and SMAP."""
+        state = self._state
+        if access.fetch:
+            return not state.cr4 & CR4_SMEP
+        return not state.cr4 & CR4_SMAP or bool(state.rflags & FLAG_AC and not access.implicit)
 
     def _mark(self, path: list[tuple[int, int]], entry_bytes: int, write: bool) -> None:
         """Set A in every entry used and, for a write, D in the last."""

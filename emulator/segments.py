@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TYPE_CODE, TYPE_CONFORMING, TYPE_WRITABLE, TYPE_ACCESSED = 8, 4, 2, 1
 TYPE_EXPAND_DOWN, TYPE_READABLE = 4, 2
+TYPE_LDT = 2
 
 
 def check(state: "CpuState", index: int, offset: int, size: int, write: bool) -> None:
@@ -153,6 +154,14 @@ def fill_null(seg: Segment, selector: int, dpl: int = 0) -> None:
     seg.refresh()
 
 
+def fill_v86(seg: Segment, selector: int) -> None:
+    """Make a segment register what virtual-8086 mode has: 64 KiB of data for ring 3 at 16 times the selector."""
+    seg.selector, seg.base, seg.limit = selector, selector << 4, 0xFFFF
+    seg.type, seg.s, seg.dpl, seg.present = 3, 1, 3, 1
+    seg.avl = seg.l = seg.db = seg.g = seg.unusable = 0
+    seg.refresh()
+
+
 def mark_accessed(cpu: "Cpu", descriptor: Descriptor) -> Descriptor:
     """Set the accessed bit in the table if it is clear, and return the descriptor with it."""
     if descriptor.type & TYPE_ACCESSED:
@@ -169,7 +178,7 @@ def load_data_segment(cpu: "Cpu", index: int, selector: int) -> None:
     """
     state = cpu.state
     seg = state.segs[index]
-    if not state.cr0 & CR0_PE:
+    if cpu.real_segments:
         seg.load_real(selector)
         return
     if index == SS_INDEX:
@@ -178,14 +187,23 @@ def load_data_segment(cpu: "Cpu", index: int, selector: int) -> None:
     if not selector & 0xFFFC:
         fill_null(seg, selector)
         return
-    descriptor = read_descriptor(cpu, selector)
+    fill(seg, mark_accessed(cpu, check_data_descriptor(cpu, selector, state.cpl, GP, 0)))
+
+
+def check_data_descriptor(cpu: "Cpu", selector: int, cpl: int, vector: int, ext: int) -> Descriptor:
+    """Descriptor for DS, ES, FS or GS at privilege `cpl`.
+
+    Raises:
+        GuestFault: `vector` (#GP, or #TS for a new task) where it may not be read, #NP, #PF.
+    """
+    descriptor = read_descriptor(cpu, selector, vector, ext)
     readable = descriptor.s and (not descriptor.is_code or descriptor.type & TYPE_READABLE)
     checked = not descriptor.is_code or not descriptor.conforming
-    if not readable or (checked and descriptor.dpl < max(state.cpl, selector & 3)):
-        raise general_protection(descriptor.error_code)
+    if not readable or (checked and descriptor.dpl < max(cpl, selector & 3)):
+        raise GuestFault(vector, descriptor.error_code | ext)
     if not descriptor.present:
-        raise GuestFault(NP, descriptor.error_code)
-    fill(seg, mark_accessed(cpu, descriptor))
+        raise GuestFault(NP, descriptor.error_code | ext)
+    return descriptor
 
 
 def load_stack_segment(cpu: "Cpu", selector: int) -> None:

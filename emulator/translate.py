@@ -13,8 +13,10 @@ CANONICAL_HALF = 0x8000_0000_0000
 Reader = Callable[[int], int]
 Writer = Callable[[int, int], None]
 
-_READ = (Access(), Access(user=True))
-_WRITE = (Access(write=True), Access(write=True, user=True))
+_USER, _IMPLICIT = 1, 2
+"""Kinds of access; 0 is a supervisor's. An even kind uses the supervisor's caches."""
+_READ = (Access(), Access(user=True), Access(implicit=True))
+_WRITE = (Access(write=True), Access(write=True, user=True), Access(write=True, implicit=True))
 _FETCH = (Access(fetch=True), Access(fetch=True, user=True))
 
 
@@ -82,6 +84,7 @@ class Mmu:
         self.user = 0
         self.read_tlb, self.write_tlb = self._read_tlbs[0], self._write_tlbs[0]
         self.alignment_check = False
+        self.epoch = self.write_epoch = 0
         self.watched_pages: frozenset[int] = frozenset()
         self.on_watched: Callable[[int, int, bool], None] = lambda _linear, _size, _write: None
         ram = memory.ram
@@ -97,11 +100,13 @@ class Mmu:
 
     def flush(self) -> None:
         """Forget every translation."""
+        self.epoch += 1
         for tlb in (*self._read_tlbs, *self._write_tlbs):
             tlb.clear()
 
     def flush_writes(self) -> None:
         """Forget which pages may be written without thought."""
+        self.write_epoch += 1
         for tlb in self._write_tlbs:
             tlb.clear()
 
@@ -117,32 +122,36 @@ class Mmu:
         """Guest physical address of an instruction byte."""
         return self._walker.walk(linear, _FETCH[self.user])[0]
 
-    def _check(self, linear: int, size: int, user: int, write: bool) -> None:
+    def _kind(self, user: int | None) -> int:
+        """Kind of access of a caller that asks for an implicit supervisor access with 0."""
+        return self.user if user is None else user or _IMPLICIT
+
+    def _check(self, linear: int, size: int, kind: int, write: bool) -> None:
         """What every access that misses the caches must pass first."""
         if (linear + CANONICAL_HALF) & NON_CANONICAL or (linear + size - 1 + CANONICAL_HALF) & NON_CANONICAL:
             raise general_protection()
-        if self.alignment_check and user and linear & size - 1:
+        if self.alignment_check and kind == _USER and linear & size - 1:
             raise GuestFault(AC, 0)
         if self.watched_pages and {linear >> 12, linear + size - 1 >> 12} & self.watched_pages:
             self.on_watched(linear, size, write)
 
-    def _translate_read(self, linear: int, user: int) -> int:
+    def _translate_read(self, linear: int, kind: int) -> int:
         """Physical address for a read, filling the cache."""
-        gpa, _ = self._walker.walk(linear, _READ[user])
+        gpa, keep = self._walker.walk(linear, _READ[kind])
         offset = self._memory.page_offset(int(self._state.smm), gpa)
-        if offset >= 0 and linear >> 12 not in self.watched_pages:
-            self._read_tlbs[user][linear >> 12] = offset
+        if keep and offset >= 0 and linear >> 12 not in self.watched_pages:
+            self._read_tlbs[kind & _USER][linear >> 12] = offset
         return gpa
 
-    def _translate_write(self, linear: int, user: int) -> int:
+    def _translate_write(self, linear: int, kind: int) -> int:
         """Physical address for a write, marking the page dirty and filling the cache."""
-        gpa, _ = self._walker.walk(linear, _WRITE[user])
+        gpa, keep = self._walker.walk(linear, _WRITE[kind])
         offset = self._memory.writable_page_offset(int(self._state.smm), gpa)
         if offset >= 0:
             # The page is written right after this; the log and the code caches hear of it here, once.
             self._memory.mark_dirty(offset >> 12)
-            if linear >> 12 not in self.watched_pages and not self._memory.code_pages[offset >> 12]:
-                self._write_tlbs[user][linear >> 12] = offset
+            if keep and linear >> 12 not in self.watched_pages and not self._memory.code_pages[offset >> 12]:
+                self._write_tlbs[kind & _USER][linear >> 12] = offset
         return gpa
 
     def read_slow(self, linear: int, size: int, user: int | None = None) -> int:
@@ -151,22 +160,22 @@ class Mmu:
         Raises:
             GuestFault: #GP(0) for a non-canonical address, #AC, #PF.
         """
-        user = self.user if user is None else user
-        self._check(linear, size, user, False)
-        return self._read_translated(linear, size, user, self._translate_read)
+        kind = self._kind(user)
+        self._check(linear, size, kind, False)
+        return self._read_translated(linear, size, kind, self._translate_read)
 
     def modify_slow(self, linear: int, size: int) -> int:
         """As `read_slow`, with the rights of a write."""
         self._check(linear, size, self.user, True)
         return self._read_translated(linear, size, self.user, self._translate_write)
 
-    def _read_translated(self, linear: int, size: int, user: int, translate: Callable[[int, int], int]) -> int:
+    def _read_translated(self, linear: int, size: int, kind: int, translate: Callable[[int, int], int]) -> int:
         as_id = int(self._state.smm)
         head = 0x1000 - (linear & 0xFFF)
-        gpa = translate(linear, user)
+        gpa = translate(linear, kind)
         if size <= head:
             return self._memory.read(as_id, gpa, size)
-        rest = translate(self._following(linear, head), user)
+        rest = translate(self._following(linear, head), kind)
         return self._memory.read(as_id, gpa, head) | self._memory.read(as_id, rest, size - head) << 8 * head
 
     def _following(self, linear: int, head: int) -> int:
@@ -179,21 +188,22 @@ class Mmu:
         Raises:
             GuestFault: #GP(0) for a non-canonical address, #AC, #PF.
         """
-        user = self.user if user is None else user
-        self._check(linear, size, user, True)
+        kind = self._kind(user)
+        self._check(linear, size, kind, True)
         as_id = int(self._state.smm)
         head = 0x1000 - (linear & 0xFFF)
-        gpa = self._translate_write(linear, user)
+        gpa = self._translate_write(linear, kind)
         if size <= head:
             self._memory.write(as_id, gpa, size, value)
             return
-        rest = self._translate_write(self._following(linear, head), user)
+        rest = self._translate_write(self._following(linear, head), kind)
         self._memory.write(as_id, gpa, head, value & (1 << 8 * head) - 1)
         self._memory.write(as_id, rest, size - head, value >> 8 * head)
 
-    def probe_write(self, linear: int, size: int) -> None:
-        """Fault now if a write of `size` bytes would."""
-        self._check(linear, size, self.user, True)
-        self._translate_write(linear, self.user)
+    def probe_write(self, linear: int, size: int, user: int | None = None) -> None:
+        """Fault now if a write of `size` bytes, at most a page, would."""
+        kind = self._kind(user)
+        self._check(linear, size, kind, True)
+        self._translate_write(linear, kind)
         if (linear & 0xFFF) + size > 0x1000:
-            self._translate_write(self._following(linear, 0x1000 - (linear & 0xFFF)), self.user)
+            self._translate_write(self._following(linear, 0x1000 - (linear & 0xFFF)), kind)

@@ -28,10 +28,11 @@ from ..registers import (
     MP_UNINITIALIZED,
     MSR_SMBASE,
     MSR_TSC,
+    MSR_TSC_DEADLINE,
     SS,
 )
 from ..state import XSAVE_BYTES, CpuState, Segment
-from .save import cpuid_of, holds_smm_shadow, memory_map, shadow_address, shadow_in_smram
+from .save import cpuid_of, holds_smm_shadow, memory_map, require_sections, shadow_address, shadow_in_smram
 from .tables import (
     CONTROL_FIELDS,
     DEVICE_MSRS,
@@ -54,6 +55,7 @@ def restore_state(machine: Machine, state: MachineState) -> None:
         InvariantError: the state is illegal by a rule; every finding is listed.
         SchemaError: this machine cannot hold the state; every reason is listed.
     """
+    require_sections(machine)
     require_legal(state)
     problems = list(_obstacles(machine, state))
     if problems:
@@ -62,8 +64,9 @@ def restore_state(machine: Machine, state: MachineState) -> None:
     _load_vm(machine, vm)
     _load_registers(machine, vcpu)
     _load_events(machine, vcpu)
-    machine.lapic.load(vcpu.lapic.regs)
     machine.place_lapic(machine.cpu.state.apic_base)
+    machine.lapic.load(vcpu.lapic.regs)
+    machine.lapic.set_tsc_deadline(vcpu.msrs.values_by_index().get(MSR_TSC_DEADLINE, 0))
     machine.cpu.state_changed()
 
 
@@ -170,7 +173,7 @@ def _load_registers(machine: Machine, vcpu: VcpuState) -> None:
             state.tsc_offset = (value - machine.tsc()) & MASK64
         elif index == MSR_SMBASE:
             state.smbase = value
-        elif index not in DEVICE_MSRS:
+        elif index not in (*DEVICE_MSRS, MSR_TSC_DEADLINE):
             state.msrs[index] = value
 
 

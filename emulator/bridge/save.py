@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from schemas.errors import Problem, SchemaError
 from schemas.layout import CStruct
 from schemas.memory import MemoryMap, MemorySlot
 from schemas.state import MachineSections, MachineState, VcpuState, VmState
@@ -28,7 +29,7 @@ from ..config import AS_SMM
 from ..cpu_model import CpuModel
 from ..machine import Machine
 from ..memory import GuestMemory
-from ..registers import CR0_PG, CR4_PAE, EFER_LMA, GPR_NAMES, MASK32, MASK64, MSR_SMBASE, MSR_TSC
+from ..registers import CR0_PG, CR4_PAE, EFER_LMA, GPR_NAMES, MASK32, MASK64, MSR_SMBASE, MSR_TSC, MSR_TSC_DEADLINE
 from ..state import DescriptorTable, Segment
 from .tables import CONTROL_FIELDS, DEVICE_MSRS, EVENT_FIELDS, INT_SHADOW_OFFSET, SEGMENT_FIELDS, SEGMENTS
 
@@ -56,10 +57,26 @@ def memory_map(memory: GuestMemory) -> MemoryMap:
 
 
 def save_state(machine: Machine) -> MachineState:
-    """State of the machine at the present boundary, without the contents of memory."""
+    """State of the machine at the present boundary, without the contents of memory.
+
+    Raises:
+        SchemaError: the machine has devices that no section holds.
+    """
+    require_sections(machine)
     return MachineState.model_construct(
         memory=memory_map(machine.memory), vm=_save_vm(machine), vcpus=[_save_vcpu(machine)]
     )
+
+
+def require_sections(machine: Machine) -> None:
+    """Refuse a machine whose state would be saved in part.
+
+    Raises:
+        SchemaError: the machine has devices that no section holds.
+    """
+    if machine.pc is not None:
+        text = "the devices of a PC board have no sections in this schema version: it cannot be saved or restored"
+        raise SchemaError([Problem(where="vm", message=text, hint="use the minimal board")])
 
 
 def save_sections(machine: Machine) -> MachineSections:
@@ -160,6 +177,7 @@ def _save_msrs(machine: Machine) -> KvmMsrs:
     state = machine.cpu.state
     values = dict(state.msrs)
     values[MSR_SMBASE] = state.smbase
+    values[MSR_TSC_DEADLINE] = machine.lapic.tsc_deadline
     values[MSR_TSC] = (machine.tsc() + state.tsc_offset) & MASK64
     indices = saved_msrs(machine.cpu.model)
     entries = tuple(KvmMsrEntry.model_construct(index=index, data=values.get(index, 0)) for index in indices)

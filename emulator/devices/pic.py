@@ -162,10 +162,12 @@ class Pic:
         self.set_irq(irq, 0)
 
     def edge_would_interrupt(self, irq: int) -> bool:
-        """Whether an edge on master input `irq` would raise the output, were it to come now."""
-        trial = PicChip(**asdict(self.master))
-        trial.set_line(irq, 1)
-        return trial.request(cascade=True) >= 0
+        """Whether an edge on line `irq` would raise the output, were it to come now."""
+        master, slave = PicChip(**asdict(self.master)), PicChip(**asdict(self.slave))
+        (slave if irq & 8 else master).set_line(irq & 7, 1)
+        if irq & 8 and slave.request(cascade=False) >= 0:
+            master.set_line(CASCADE_IRQ, 1)
+        return master.request(cascade=True) >= 0
 
     def _update(self) -> None:
         if self.slave.request(cascade=False) >= 0:

@@ -37,6 +37,19 @@ class PortSpace:
             if wide:
                 self._wide.add(port)
 
+    def claim(self, device: PortDevice, first: int, last: int) -> None:
+        """Give `device` those of ports `first` to `last` that nobody has, undivided, until `release`."""
+        for port in range(first, last + 1):
+            if port not in self._devices:
+                self._devices[port] = device
+                self._wide.add(port)
+
+    def release(self, device: PortDevice) -> None:
+        """Take every port of `device` away."""
+        for port in [port for port, owner in self._devices.items() if owner is device]:
+            del self._devices[port]
+            self._wide.discard(port)
+
     def read(self, port: int, size: int) -> int:
         """IN: `size` bytes from `port`."""
         device = self._devices.get(port)

@@ -46,6 +46,11 @@ class Serial:
         """Bytes waiting in the receive FIFO."""
         return len(self.rx_fifo)
 
+    @property
+    def line(self) -> int:
+        """Level of the interrupt line."""
+        return int(not self.iir & IIR_NONE)
+
     def read_console(self, since: int) -> tuple[int, bytes]:
         """Output from byte number `since` on: (number of the first byte returned, bytes).
 

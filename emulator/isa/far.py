@@ -5,15 +5,15 @@ Source: SDM vol. 2, pages of JMP, CALL, RET, IRET, INT n/INTO/INT3/INT1, BOUND.
 
 from collections.abc import Callable
 
-from .. import interrupts
+from .. import interrupts, v86
 from ..cpu import Cpu
 from ..decode import Decoded
-from ..exceptions import BP, BR, DB, OF, GuestFault, general_protection
+from ..exceptions import BP, BR, DB, OF, GuestFault
 from ..far_transfers import far_return, iret, transfer
 from ..instruction import Action, op
 from ..interrupts import Source
 from ..operands import effective_address, load, memory_of, segment_address, width
-from ..registers import CR0_PE, FLAG_OF, FLAG_VM, MASK16
+from ..registers import FLAG_OF, MASK16
 from .stack import writable_flags
 
 
@@ -80,13 +80,14 @@ def _software(cpu: Cpu, vector: int) -> None:
 
 @op("INT", syntax="INT imm8", form="i", flags_written="ITN")
 def int_(cpu: Cpu, insn: Decoded) -> Action:
-    """Software interrupt; in protected mode the gate's DPL decides."""
-    vector, state = insn.operands[0].value & 0xFF, cpu.state
+    """Software interrupt; in protected mode the gate's DPL decides, in virtual-8086 mode IOPL or a bit map."""
+    vector = insn.operands[0].value & 0xFF
 
     def run() -> None:
-        if state.rflags & FLAG_VM and state.cr0 & CR0_PE:
-            raise general_protection()
-        _software(cpu, vector)
+        if cpu.v86 and v86.software_interrupt(cpu, vector):
+            cpu.trap_inhibited = True
+        else:
+            _software(cpu, vector)
 
     return run
 

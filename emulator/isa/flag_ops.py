@@ -5,11 +5,11 @@ Source: SDM vol. 2, pages of CLC, CLD, CLI, CMC, LAHF, SAHF, STC, STD, STI.
 
 from ..cpu import Cpu
 from ..decode import Decoded
-from ..exceptions import general_protection
 from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import register_load, register_store
-from ..registers import FLAG_CF, FLAG_DF, FLAG_FIXED, FLAG_IF, FLAG_OF, FLAGS_STATUS, RAX, SHADOW_STI
+from ..registers import FLAG_CF, FLAG_DF, FLAG_FIXED, FLAG_OF, FLAGS_STATUS, RAX
+from ..v86 import set_interrupt_flag
 
 _SIMPLE = {"CLC": (FLAG_CF, 0), "STC": (FLAG_CF, FLAG_CF), "CLD": (FLAG_DF, 0), "STD": (FLAG_DF, FLAG_DF)}
 
@@ -30,34 +30,18 @@ def cmc(cpu: Cpu, _insn: Decoded) -> Action:
 
 @op("CLI", syntax="CLI", flags_written="I")
 def cli(cpu: Cpu, _insn: Decoded) -> Action:
-    """Clear IF; #GP(0) with CPL > IOPL. CR4.VME and PVI are not offered by any model."""
-    state = cpu.state
-
-    def clear() -> None:
-        if state.cpl > state.rflags >> 12 & 3:
-            raise general_protection()
-        state.rflags &= ~FLAG_IF
-
-    return clear
+    """Clear IF, or VIF with CPL > IOPL where CR4.VME or PVI allows it; else #GP(0)."""
+    return lambda: set_interrupt_flag(cpu, enable=False)
 
 
 @op("STI", syntax="STI", flags_written="I")
 def sti(cpu: Cpu, _insn: Decoded) -> Action:
-    """Set IF; the STI shadow follows only if IF was clear.
+    """Set IF (or VIF, as CLI); the STI shadow follows only if IF was clear.
 
     KVM's instruction emulator sets the shadow with IF already set, too; the SDM requires that IF was clear, and so
     do processors. Source: SDM vol. 2B STI, Description.
     """
-    state = cpu.state
-
-    def set_interrupts() -> None:
-        if state.cpl > state.rflags >> 12 & 3:
-            raise general_protection()
-        if not state.rflags & FLAG_IF:
-            state.rflags |= FLAG_IF
-            cpu.set_shadow(SHADOW_STI)
-
-    return set_interrupts
+    return lambda: set_interrupt_flag(cpu, enable=True)
 
 
 @op("LAHF", syntax="LAHF")

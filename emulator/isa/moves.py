@@ -145,4 +145,4 @@ def _hint(_cpu: Cpu, _insn: Decoded) -> Action:
 
 
 for _form in ("", "rm", "rm,r"):
-    op("NOP", "PAUSE", "RESERVEDNOP", "ENDBR32", "ENDBR64", syntax="NOP; PAUSE; NOP r/m; ENDBRxx", form=_form)(_hint)
+    op("NOP", "PAUSE", "RESERVEDNOP", syntax="NOP; PAUSE; NOP r/m", form=_form)(_hint)

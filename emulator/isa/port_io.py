@@ -15,14 +15,16 @@ _IO_MAP_BASE = 0x66
 
 
 def check_port(cpu: Cpu, port: int, size: int) -> None:
-    """With CPL > IOPL the TSS's I/O bitmap must allow every byte; also notes I/O breakpoints.
+    """With CPL > IOPL, and always in virtual-8086 mode, the TSS's I/O bitmap must allow every byte.
+
+    It also notes I/O breakpoints.
 
     Raises:
         GuestFault: #GP(0).
     """
     state = cpu.state
     cpu.breakpoints.port_access(port, size)
-    if not state.cr0 & CR0_PE or state.cpl <= state.rflags >> 12 & 3:
+    if not state.cr0 & CR0_PE or (state.cpl <= state.rflags >> 12 & 3 and not cpu.v86):
         return
     tr = state.tr
     if tr.type & 13 != _BUSY_TSS_32 & 13 or tr.limit < _IO_MAP_BASE + 1:

@@ -11,10 +11,11 @@ from ..exceptions import general_protection, undefined_opcode
 from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import load, modify, store, width
-from ..registers import CR0_PE, EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
+from ..registers import EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
 from ..segments import Descriptor, fill_null, load_data_segment, load_system_segment, read_descriptor
 from ..state import Segment
 from .far import far_pointer
+from .system import user_mode_prevented
 
 _LOADS = {"LES": 0, "LSS": 2, "LDS": 3, "LFS": 4, "LGS": 5}
 
@@ -55,11 +56,10 @@ def load_pointer(cpu: Cpu, insn: Decoded) -> Action:
 
 
 def _protected(cpu: Cpu, action: Action) -> Action:
-    """#UD in real mode."""
-    state = cpu.state
+    """#UD in real and virtual-8086 mode."""
 
     def run() -> None:
-        if not state.cr0 & CR0_PE:
+        if cpu.real_segments:
             raise undefined_opcode()
         action()
 
@@ -167,7 +167,7 @@ def store_system_selector(cpu: Cpu, insn: Decoded) -> Action:
     """Selector of LDTR or TR."""
     seg = cpu.state.ldtr if insn.mnemonic == "SLDT" else cpu.state.tr
     put = store(cpu, insn, 0, insn.operands[0].size if insn.operands[0].kind == "r" else 2)
-    return _protected(cpu, lambda: put(seg.selector))
+    return _protected(cpu, user_mode_prevented(cpu, lambda: put(seg.selector)))
 
 
 @op("LLDT", syntax="LLDT r/m16", form="rm")

@@ -5,6 +5,7 @@ Source: SDM vol. 2, pages of PUSH, POP, PUSHA, POPA, PUSHF, POPF, ENTER, LEAVE.
 
 from ..cpu import Cpu
 from ..decode import Decoded
+from ..exceptions import GuestFault
 from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import linear_address, load, memory_of, register_store
@@ -28,6 +29,7 @@ from ..registers import (
 )
 from ..segments import load_data_segment
 from ..translate import CANONICAL_HALF, NON_CANONICAL
+from ..v86 import checked_flags, popf_flags, pushed_flags
 
 FLAGS_ALWAYS = FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID
 """What POPF and IRET write at any privilege."""
@@ -41,7 +43,7 @@ def writable_flags(cpu: Cpu, size: int) -> int:
         mask |= FLAG_IF
     if state.cpl == 0:
         mask |= FLAG_IOPL
-    return mask & MASK16 if size == 2 else mask
+    return mask & cpu.model.flags & (MASK16 if size == 2 else MASK64)
 
 
 @op("PUSH", syntax="PUSH r/m/imm", form="rmi")
@@ -166,9 +168,9 @@ def popa(cpu: Cpu, insn: Decoded) -> Action:
 @op("PUSHF", "PUSHFD", "PUSHFQ", syntax="PUSHF; PUSHFD; PUSHFQ")
 def pushf(cpu: Cpu, insn: Decoded) -> Action:
     """Push the flags; VM and RF read as zero."""
-    state, size = cpu.state, insn.operand_size
+    size = insn.operand_size
     mask = (1 << 8 * size) - 1 & ~(FLAG_VM | FLAG_RF)
-    return lambda: cpu.push(state.eflags() & mask, size)
+    return lambda: cpu.push(pushed_flags(cpu, size) & mask, size)
 
 
 @op("POPF", "POPFD", "POPFQ", syntax="POPF; POPFD; POPFQ", flags_written="OSZAPCDITNLXR")
@@ -177,8 +179,17 @@ def popf(cpu: Cpu, insn: Decoded) -> Action:
     state, size = cpu.state, insn.operand_size
 
     def pop_flags() -> None:
-        value = cpu.pop(size)
-        set_flags(state, writable_flags(cpu, size) | FLAG_RF, value & ~FLAG_RF)
+        if cpu.v86:
+            written, before = popf_flags(cpu, size), state.gpr[RSP]
+            value = cpu.pop(size)
+            try:
+                value = checked_flags(cpu, value)
+            except GuestFault:
+                state.gpr[RSP] = before
+                raise
+        else:
+            written, value = writable_flags(cpu, size), cpu.pop(size)
+        set_flags(state, written | FLAG_RF, value & ~FLAG_RF)
         cpu.flags_changed()
 
     return pop_flags

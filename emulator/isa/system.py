@@ -5,11 +5,11 @@ Source: SDM vol. 2, pages of the instructions named in each block.
 
 from ..control_registers import write_cr0
 from ..cpu import Cpu
-from ..decode import Decoded
+from ..decode import NO_REGISTER, Decoded, Memory, segment_of
 from ..exceptions import NM, GuestFault, TripleFault, general_protection, undefined_opcode
 from ..instruction import Action, op
 from ..operands import effective_address, linear_address, load, memory_of, segment_address, store
-from ..registers import CR0_EM, CR0_MP, CR0_TS, MASK16, MP_HALTED
+from ..registers import CR0_EM, CR0_MP, CR0_TS, CR4_SMAP, CR4_UMIP, FLAG_AC, MASK16, MASK32, MP_HALTED, RAX, RCX
 from ..smm.leave import leave_smm
 from ..translate import canonical
 
@@ -20,6 +20,18 @@ def privileged(cpu: Cpu, action: Action) -> Action:
 
     def run() -> None:
         if state.cpl:
+            raise general_protection()
+        action()
+
+    return run
+
+
+def user_mode_prevented(cpu: Cpu, action: Action) -> Action:
+    """#GP(0) above CPL 0 with CR4.UMIP."""
+    state = cpu.state
+
+    def run() -> None:
+        if state.cpl and state.cr4 & CR4_UMIP:
             raise general_protection()
         action()
 
@@ -41,7 +53,7 @@ def store_table(cpu: Cpu, insn: Decoded) -> Action:
         write_limit(at, table.limit & MASK16)
         write_base(at + 2 & cpu.linear_mask, table.base & (1 << 8 * base_bytes) - 1)
 
-    return run
+    return user_mode_prevented(cpu, run)
 
 
 @op("LGDT", "LIDT", syntax="LGDT m; LIDT m", form="m")
@@ -70,7 +82,7 @@ def smsw(cpu: Cpu, insn: Decoded) -> Action:
     state, target = cpu.state, insn.operands[0]
     size = target.size if target.kind == "r" else 2
     put, mask = store(cpu, insn, 0, size), (1 << 8 * size) - 1
-    return lambda: put(state.cr0 & mask)
+    return user_mode_prevented(cpu, lambda: put(state.cr0 & mask))
 
 
 @op("LMSW", syntax="LMSW r/m16", form="rm")
@@ -133,6 +145,10 @@ def invlpg(cpu: Cpu, insn: Decoded) -> Action:
     return privileged(cpu, cpu.flush_tlb)
 
 
+_MWAIT_EXTENSIONS = 1
+"""ECX bit 0: a masked interrupt ends the wait. Source: SDM vol. 2B MWAIT."""
+
+
 def _no_effect() -> None:
     """There are no caches."""
 
@@ -150,6 +166,61 @@ def clflush(cpu: Cpu, insn: Decoded) -> Action:
 
     def run() -> None:
         read(address())
+
+    return run
+
+
+@op("MONITOR", syntax="MONITOR")
+def monitor(cpu: Cpu, insn: Decoded) -> Action:
+    """Arm a monitor: the address is checked as a byte read. #UD above CPL 0, #GP(0) for extensions in ECX."""
+    state, gpr, read = cpu.state, cpu.state.gpr, cpu.mmu.read[1]
+    memory = Memory(segment_of(insn), RAX, NO_REGISTER, 1, 0, insn.address_bits)
+    address = linear_address(cpu, memory, 1, False, insn.bits)
+
+    def run() -> None:
+        if state.cpl:
+            raise undefined_opcode()
+        if gpr[RCX] & (MASK32 if insn.bits != 64 else -1):
+            raise general_protection()
+        read(address())
+
+    return run
+
+
+@op("MWAIT", syntax="MWAIT")
+def mwait(cpu: Cpu, _insn: Decoded) -> Action:
+    """A wait that ends at once, which the architecture allows and KVM does. #GP(0) for unknown extensions."""
+    state, gpr = cpu.state, cpu.state.gpr
+
+    def run() -> None:
+        if state.cpl:
+            raise undefined_opcode()
+        if gpr[RCX] & MASK32 & ~_MWAIT_EXTENSIONS:
+            raise general_protection()
+
+    return run
+
+
+@op("STAC", "CLAC", syntax="STAC; CLAC", flags_written="X")
+def stac(cpu: Cpu, insn: Decoded) -> Action:
+    """Set or clear EFLAGS.AC at CPL 0."""
+    state, value = cpu.state, FLAG_AC if insn.mnemonic == "STAC" else 0
+
+    def run() -> None:
+        if state.cpl or not cpu.model.cr4_mask & CR4_SMAP:
+            raise undefined_opcode()
+        state.rflags = state.rflags & ~FLAG_AC | value
+        cpu.flags_changed()
+
+    return run
+
+
+@op("RDPMC", syntax="RDPMC")
+def rdpmc(_cpu: Cpu, _insn: Decoded) -> Action:
+    """#GP(0): no model has performance counters (CPUID leaf 0Ah), so that no index is valid."""
+
+    def run() -> None:
+        raise general_protection()
 
     return run
 

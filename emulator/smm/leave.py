@@ -6,7 +6,7 @@ Source: Linux 6.12 arch/x86/kvm/smm.c emulator_leave_smm(), rsm_load_state_32(),
 from typing import TYPE_CHECKING
 
 from .. import control_registers
-from ..exceptions import GuestFault, TripleFault, UnsupportedInstruction
+from ..exceptions import GuestFault, TripleFault
 from ..registers import (
     CR0_PE,
     CR0_PG,
@@ -40,7 +40,6 @@ def leave_smm(cpu: "Cpu") -> None:
 
     Raises:
         TripleFault: the image cannot be read or holds what no processor can be in.
-        UnsupportedInstruction: the image is in virtual-8086 mode.
     """
     state = cpu.state
     area = save_area(cpu.model.long_mode)
@@ -48,8 +47,6 @@ def leave_smm(cpu: "Cpu") -> None:
     if min(cpu.memory.page_offset(1, address), cpu.memory.page_offset(1, address + AREA_BYTES - 1)) < 0:
         raise TripleFault(f"SMRAM save area at {address:#x} has no memory")
     found = area.unpack(cpu.memory.read_bytes(1, address, AREA_BYTES))
-    if found["rflags"] & FLAG_VM:
-        raise UnsupportedInstruction("RSM to virtual-8086 mode", address)
     if not state.smm_inside_nmi:
         state.nmi_masked = False
     state.smm = state.smm_inside_nmi = False
@@ -60,8 +57,10 @@ def leave_smm(cpu: "Cpu") -> None:
         _load(cpu, found)
     except GuestFault as fault:
         raise TripleFault(f"RSM cannot load its image: {fault}") from fault
+    if state.rflags & FLAG_VM and (state.efer & EFER_LMA or not state.cr0 & CR0_PE):
+        raise TripleFault("RSM: virtual-8086 mode outside protected mode")
     state.shadow = found["int_shadow"] & _SHADOW_BITS if cpu.keeps_smm_shadow else 0
-    state.cpl = state.segs[SS].dpl if state.cr0 & CR0_PE else 0
+    state.cpl = 0 if not state.cr0 & CR0_PE else 3 if state.rflags & FLAG_VM else state.segs[SS].dpl
     cpu.breakpoints.refresh()
     cpu.flush_tlb()
     cpu.update_mode()

@@ -150,10 +150,7 @@ class EmulatorVm:
 
     def describe(self) -> dict[str, Any]:
         """Return the memory map, the number of vCPUs and the machine's parameters."""
-        config = self._machine.config
-        slots = [slot._asdict() for slot in config.slots]
-        parameters = {param.name: getattr(config, param.name) for param in _PARAMETERS}
-        return {"memory": {"slots": slots, "ram_bytes": config.ram_bytes}, "vcpus": 1, "machine": parameters}
+        return describe(self._machine.config)
 
     def save(self) -> SavedState:
         """Return the state as raw structs."""
@@ -231,7 +228,7 @@ def _input_errors() -> Iterator[None]:
 
 def _machine_config(config: VmConfig) -> MachineConfig:
     if config.machine is not None:
-        return _described(config.machine)
+        return described(config.machine)
     if config.guest is not None:
         guest = GUESTS.get(config.guest)
         if guest is None:
@@ -240,8 +237,19 @@ def _machine_config(config: VmConfig) -> MachineConfig:
     return _flat(config)
 
 
-def _described(raw: Mapping[str, Any]) -> MachineConfig:
-    """Return the machine that `describe` told of, as checked as anything from a wire."""
+def describe(config: MachineConfig) -> dict[str, Any]:
+    """Return the memory map, the number of vCPUs and the parameters of a machine."""
+    slots = [slot._asdict() for slot in config.slots]
+    parameters = {param.name: getattr(config, param.name) for param in _PARAMETERS}
+    return {"memory": {"slots": slots, "ram_bytes": config.ram_bytes}, "vcpus": 1, "machine": parameters}
+
+
+def described(raw: Mapping[str, Any]) -> MachineConfig:
+    """Return the machine that `describe` told of, as checked as anything from a wire.
+
+    Raises:
+        InputError: something is missing, unknown, of another kind or out of bounds.
+    """
     values = check_params("machine", _MACHINE, raw)
     parameters = check_params("machine.machine", _PARAMETERS, values["machine"])
     memory = parse_as(MemoryMap, values["memory"])

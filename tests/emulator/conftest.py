@@ -66,6 +66,18 @@ class RecordingBus:
     def apic_base_changed(self, value):
         self.apic_base = value
 
+    def read_apic_msr(self, index):
+        return index
+
+    def write_apic_msr(self, index, value):
+        self.written.append((index, value))
+
+    def tsc_changed(self):
+        pass
+
+    def init(self):
+        pass
+
 
 class Lab:
     """A CPU over 1 MiB that both address spaces see, put into a mode at once; every vector's handler is a HLT."""

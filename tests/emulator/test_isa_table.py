@@ -6,7 +6,7 @@ import pytest
 from emulator.cpu_model import MODELS
 from emulator.decode import InvalidInstruction, TruncatedInstruction, decode
 from emulator.exceptions import UnsupportedInstruction
-from emulator.instruction import BLOCKS, FAMILIES, load_families
+from emulator.instruction import BLOCKS, FAMILIES, find_block, load_families
 
 load_families()
 LETTERS = {"O": 1, "S": 2, "Z": 4, "A": 8, "C": 16, "P": 32, "D": 64, "I": 128}  # iced_x86.RflagsBits
@@ -55,25 +55,44 @@ def test_two_blocks_never_take_the_same_form():
         assert len(forms) == len(set(forms)), mnemonic
 
 
-INTEGER = {"INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "CMOV", "CPUID", "MSR", "TSC", "CX8",
-           "SMM", "SEP", "SYSCALL", "CMPXCHG16B", "RDTSCP", "MULTIBYTENOP", "CLFSH", "POPCNT", "MOVBE"}  # fmt: skip
-OUTSIDE = {
-    "INVALID", "DB", "DW", "DD", "DQ",  # not instructions
-    "GETSEC", "MONTMUL", "UMOV", "LOADALL", "STOREALL", "IBTS", "XBTS", "JMPE", "ZERO_BYTES",
-}  # fmt: skip
+PREFIXES = {
+    16: ("", "66", "f2", "f3", "67"),
+    32: ("", "66", "f2", "f3", "67"),
+    64: ("", "66", "f2", "f3", "48", "f348"),
+}
+MODRMS = [mod << 6 | reg << 3 | 3 for mod in (0, 3) for reg in range(8)]
+ALL_MODRMS = range(256)
+GROUPS = {("0f", 0x01), ("0f", 0xAE), ("0f", 0xC7), ("0f", 0x1E), ("", 0xFF)}
+"""Opcodes whose ModRM is more than a register and an operand."""
+LATER = {"FPU", "FPU287", "FPU387", "MMX", "SSE", "SSE2", "SSE3", "FXSR"}
+"""Instruction sets of the coprocessors, which no model offers."""
 
 
-def test_every_integer_instruction_of_the_models_is_built():
-    names = {value: name for name, value in vars(iced_x86.CpuidFeature).items() if isinstance(value, int)}
-    missing = set()
-    for code in CODES:
-        insn = iced_x86.Instruction()
-        insn.code = code
-        features = {names[number] for number in insn.cpuid_features()}
-        mnemonic = MNEMONICS[insn.mnemonic]
-        if features <= MODELS["x86-64"].features and features & INTEGER and mnemonic not in OUTSIDE:
-            missing.add(mnemonic)
-    assert missing - set(BLOCKS) == set()
+def encodings(bits):
+    """Every opcode of the one-, two- and three-byte maps with each ModRM register field."""
+    for prefix in PREFIXES[bits]:
+        for escape in ("", "0f", "0f38", "0f3a"):
+            for opcode in range(256):
+                for modrm in ALL_MODRMS if (escape, opcode) in GROUPS else MODRMS:
+                    yield (bytes.fromhex(prefix + escape) + bytes([opcode, modrm]) + bytes(range(0x11, 0x1C)))[:15]
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_every_instruction_of_the_models_is_built(bits):
+    missing, built = set(), set()
+    for code in encodings(bits):
+        try:
+            insn = decode(code, bits)
+        except (InvalidInstruction, TruncatedInstruction):
+            continue
+        if any(insn.features <= model.features for model in MODELS.values()):
+            (built if find_block(insn) else missing).add(insn.mnemonic)
+    assert not missing
+    assert len(built) > 190
+
+
+def test_no_model_offers_the_coprocessors_instructions():
+    assert not any(model.features & LATER for model in MODELS.values())
 
 
 def test_bytes_that_end_early_and_bytes_that_mean_nothing_are_told_apart():

@@ -2,7 +2,6 @@
 
 import pytest
 
-from emulator.exceptions import UnsupportedInstruction
 from emulator.registers import CS, DS, FLAG_IF, SS
 
 CODE_32, DATA, CODE_32_USER, DATA_USER, CODE_64_USER = 8, 0x10, 0x1B, 0x23, 0x33
@@ -68,24 +67,6 @@ def test_tss_too_short_for_the_stack_is_an_invalid_tss(lab):
     assert machine.state.cpl == 3
 
 
-def test_task_gate_is_not_built(lab):
-    machine = lab().protected("cd80")
-    gate(machine, 0x80, 0x85 << 40 | 0x38 << 16)
-    with pytest.raises(UnsupportedInstruction):
-        machine.run()
-    assert machine.state.rip == 0x1000
-
-
-def test_event_through_a_task_gate_stays_injected(lab):
-    machine = lab().protected("0f0b")
-    gate(machine, 6, 0x85 << 40 | 0x38 << 16)
-    machine.run()
-    for _ in range(2):
-        with pytest.raises(UnsupportedInstruction):
-            machine.run()
-        assert (machine.state.exception_injected, machine.state.exception_nr) == (True, 6)
-
-
 def test_long_mode_aligns_the_stack_and_pushes_five_quadwords(lab):
     machine = lab().long("cd80")
     machine.state.gpr[4] = 0x7FFB
@@ -147,17 +128,6 @@ def test_iret_refuses_what_is_no_code_segment(lab, selector, outcome):
     assert machine.state.gpr[4] == 0x7000
 
 
-def test_nested_task_return_and_v86_are_not_built(lab):
-    machine = lab().protected("cf")
-    machine.state.rflags |= 1 << 14
-    with pytest.raises(UnsupportedInstruction):
-        machine.run()
-    machine = lab().protected("cf")
-    stack(machine, 0, 0, 1 << 17 | 2)
-    with pytest.raises(UnsupportedInstruction):
-        machine.run()
-
-
 def test_far_call_and_return_at_one_level(lab):
     machine = lab().protected("9a00500000" + "0800")
     machine.memory.write_bytes(0, 0x5000, bytes.fromhex("ca0400"))  # retf 4
@@ -181,12 +151,8 @@ def test_call_gate_to_an_inner_level_copies_parameters_and_returns(lab):
     assert (machine.state.rip, machine.state.cpl, machine.state.gpr[4]) == (0x1007, 3, 0x9008)
 
 
-def test_far_jump_to_inner_code_is_refused_and_to_a_tss_not_built(lab):
+def test_far_jump_to_inner_code_is_refused(lab):
     assert lab().protected("ea00500000" + "0800", user=True).run().pending() == (13, 8, None)
-    machine = lab().protected("ea00000000" + "3800")
-    machine.put(GDT + 0x38 + 5, 0x89, 1)
-    with pytest.raises(UnsupportedInstruction):
-        machine.run()
 
 
 def test_branch_beyond_the_segment_faults_at_the_branch(lab):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from emulator.exceptions import UnsupportedInstruction
 from emulator.registers import CS, GPR_NAMES
 from emulator.smm.layout import AREA_BYTES, AREA_OFFSET, SAVE_AREA_32, SAVE_AREA_64, store_smm_shadow
 
@@ -128,11 +127,11 @@ def test_every_general_register_is_in_the_64_bit_map():
     assert set(GPR_NAMES) <= {field.name for field in SAVE_AREA_64.fields}
 
 
-def test_unsupported_image_leaves_the_state(lab):
-    machine = enter(lab().real("90"))
+@pytest.mark.parametrize("protected", [True, False])
+def test_image_of_virtual_8086_mode_is_loaded_if_it_is_a_mode(lab, protected):
+    machine = enter(lab().protected("90") if protected else lab().real("90"))
     machine.memory.write_bytes(0, SMBASE + 0x8001, bytes.fromhex("0faa"))
-    machine.put(SMBASE + 0xFF70, 1 << 17, 4)  # RFLAGS.VM
-    with pytest.raises(UnsupportedInstruction):
-        machine.run()
-    assert machine.state.smm
-    assert machine.state.rip == 0x8001
+    machine.put(SMBASE + 0xFF70, 1 << 17 | 2, 4)  # RFLAGS.VM
+    machine.run()
+    state = machine.state
+    assert (state.triple_fault, machine.cpu.v86, state.cpl) == ((False, True, 3) if protected else (True, False, 0))
