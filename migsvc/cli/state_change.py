@@ -21,7 +21,7 @@ CarrierName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct",
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="stream file, JSON document, raw-dir, or - for stdin")
 ]
-DryOption = Annotated[bool, typer.Option("--dry-run", help="only tell what would change")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="only tell what would change, with the exit code")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +39,7 @@ class Plan:
     output: Format
     write: bool
     force: bool = False
+    refused: bool = False
     notes: list[str] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -108,7 +109,8 @@ def convert(
         plan = Plan(document, to or file, output, write=not dry_run)
         plan.findings = [finding.model_dump(mode="json") for finding in (*made.losses, *made.notes)]
         lost = [finding for finding in plan.findings if finding["severity"] == "error"]
-        if lost and not accept_loss and plan.write:
+        plan.refused = bool(lost) and not accept_loss
+        if plan.refused and plan.write:
             text = f"{file} is not converted: {carrier} cannot say all of it"
             raise CliError(text, ExitCode.REFUSED, hint="--accept-loss writes it all the same", findings=plan.findings)
         for write in made.smram_writes:
@@ -150,6 +152,7 @@ def _finish(plan: Plan, state: Any) -> None:
 
     Raises:
         CliError: REFUSED, it is illegal and `force` is not set; nothing is written.
+        typer.Exit: REFUSED, a dry run has told of what would be refused.
     """
     from migsvc.cli.state_files import legality, save, with_state
     from schemas.diff import diff_states
@@ -163,6 +166,8 @@ def _finish(plan: Plan, state: Any) -> None:
         plan.notes += save(with_state(plan.document, state), plan.target)
     changes = [change.model_dump(mode="json") for change in diff_states(plan.document.state, state).changes]
     _tell(plan, changes, found.as_json())
+    if plan.refused or (illegal and not plan.force):
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _tell(plan: Plan, changes: list[dict[str, Any]], legal: list[dict[str, Any]]) -> None:
