@@ -200,6 +200,15 @@ def test_an_ioapic_whose_lines_are_set_up_is_lost(machine, line, rule):
     assert "ioapic" not in done.sections.vm
 
 
+def test_a_shadow_in_force_is_judged_by_the_targets_vendor(machine, changed):
+    start = machine(None)
+    vcpu = VcpuState.from_sections(start.vcpus[0])
+    running = changed(vcpu, {"events.smi.smm": 0, "events.interrupt.shadow": InterruptShadow(current=2, smm=0)})
+    start = MachineSections(start.vm, [running.to_sections()])
+    assert ids(to_carrier(start, 2, SmmCarrier.SMRAM, vendor="AuthenticAMD").losses) == ["LOSS-006"]
+    assert ids(to_carrier(start, 2, SmmCarrier.SMRAM, vendor="GenuineIntel").losses) == []
+
+
 def test_a_nested_state_that_held_the_shadow_only_does_not_stay_behind(machine):
     start = machine(None, nested_state=vmx(smm={"flags": 4}))
     done = to_carrier(start, 2, SmmCarrier.EVENTS_NIBBLE)
