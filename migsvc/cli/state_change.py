@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from schemas.shadow import Conversion
     from schemas.state import VcpuState
 
-CarrierName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct", "none"]
+SourceName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct"]
+CarrierName = Literal[SourceName, "none"]
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="stream file, JSON document, raw-dir, or - for stdin")
 ]
@@ -80,7 +81,7 @@ def convert(
         CarrierName, typer.Option("--carrier", help="where the shadow put aside by an SMI is to be; none: nowhere")
     ] = "events_nibble",
     source: Annotated[
-        CarrierName | None, typer.Option("--source", help="the carrier that counts, where two say different things")
+        SourceName | None, typer.Option("--source", help="the carrier that counts, where two say different things")
     ] = None,
     vendor: Annotated[str | None, typer.Option(help="CPUID vendor of the target's processor")] = None,
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="write although something is lost")] = False,
@@ -89,11 +90,12 @@ def convert(
 ) -> None:
     """Move the interrupt shadow that an SMI put aside to another carrier. Exit code 5 if it would be lost."""
     from migsvc.cli.documents import load_state
-    from migsvc.cli.state_files import misfit
+    from migsvc.cli.state_files import misfit, require_vendor
     from schemas.errors import SchemaError
     from schemas.shadow import SmmCarrier, convert_carrier
 
     with reporting(output):
+        require_vendor(vendor)
         document = load_state(file)
         memory = getattr(document, "memory", None)
         try:
@@ -101,7 +103,7 @@ def convert(
                 document.state,
                 None if carrier == "none" else SmmCarrier(carrier),
                 memory,
-                source=None if source in (None, "none") else SmmCarrier(source),
+                source=None if source is None else SmmCarrier(source),
                 vendor=vendor,
             )
         except SchemaError as error:

@@ -353,3 +353,15 @@ def test_the_vendor_of_the_host_decides_about_its_rules(cli, vcpu, tmp_path):
     intel = json.loads(cli("check", file, "-o", "json", "--host-vendor", "GenuineIntel")[1])["findings"]
     assert {f["severity"] for f in unknown} <= {"warning", "note"}
     assert unknown != intel
+
+
+@pytest.mark.parametrize("words", [("check", "--host-vendor"), ("convert", "--dry-run", "--vendor")])
+def test_a_misspelt_vendor_is_refused_and_does_not_switch_rules_off(cli, machine_file, words):
+    command, *options = words
+    code, _, error = cli(command, machine_file, *options, "GenuineIntl")
+    assert (code, "AuthenticAMD" in error) == (2, True)
+    assert cli(command, machine_file, *options, "GenuineIntel")[0] != 2
+
+
+def test_no_carrier_is_a_target_and_no_source(cli, machine_file):
+    assert cli("convert", machine_file, "--source", "none", "--dry-run")[0] == 2
