@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx2
+
+from schemas.codec.text import TextBounds, loads
+from schemas.errors import DecodeError
 
 CONNECT_TIMEOUT_S = 5.0
 """A host that does not take the connection by then is down."""
@@ -23,6 +25,11 @@ LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
 
 CHUNK_BYTES = 1 << 20
 """Piece in which files are sent and received."""
+
+MAX_ANSWER_BYTES = 32 << 20
+"""Of a JSON answer: a vCPU state has at most 2 MiB, a page of a list at most 500 items."""
+
+MAX_ANSWER_VALUES = 1 << 20
 
 
 class ClientError(Exception):
@@ -88,10 +95,10 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
         wanted = {key: value for key, value in (params or {}).items() if value is not None}
         try:
-            answer = self._http.request(method, path, json=body, params=wanted, headers=headers)
+            with self._http.stream(method, path, json=body, params=wanted, headers=headers) as answer:
+                return self._decode(answer)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreachable(error) from error
-        return _decode(answer.status_code, answer.content)
 
     def get(self, path: str, **params: Any) -> Any:
         """GET; None values are left out of the query."""
@@ -130,11 +137,11 @@ class Client:
         try:
             with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
                 if answer.status_code != 200:
-                    _decode(answer.status_code, answer.read())
+                    self._decode(answer)
                 for line in answer.iter_lines():
                     if line.startswith("data:"):
-                        yield json.loads(line[5:])
-        except httpx2.HTTPError as error:
+                        yield _loads(line[5:])
+        except (httpx2.HTTPError, DecodeError) as error:
             raise self._unreachable(error) from error
 
     def download(self, path: str, target: Path) -> int:
@@ -144,7 +151,7 @@ class Client:
         try:
             with self._http.stream("GET", path) as answer:
                 if answer.status_code != 200:
-                    _decode(answer.status_code, answer.read())
+                    self._decode(answer)
                 with part.open("wb") as file:
                     for chunk in answer.iter_bytes(CHUNK_BYTES):
                         size += file.write(chunk)
@@ -161,12 +168,30 @@ class Client:
         with source.open("rb") as file:
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
             try:
-                answer = self._http.put(
-                    path, params=wanted, content=chunks, headers={"Content-Type": "application/octet-stream"}
-                )
+                headers = {"Content-Type": "application/octet-stream"}
+                with self._http.stream("PUT", path, params=wanted, content=chunks, headers=headers) as answer:
+                    return self._decode(answer)
             except httpx2.HTTPError as error:
                 raise self._unreachable(error) from error
-        return _decode(answer.status_code, answer.content)
+
+    def _decode(self, answer: httpx2.Response) -> Any:
+        """Read an answer within bounds and return its document; one that is none is no answer of an agent."""
+        content = b""
+        for chunk in answer.iter_bytes(CHUNK_BYTES):
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise UnreachableError(f"{self.server} answers more than {MAX_ANSWER_BYTES} octets: is it an agent?")
+        good = 200 <= answer.status_code < 300
+        try:
+            document = _loads(content) if content else None
+        except DecodeError as error:
+            if good:
+                raise UnreachableError(f"{self.server} does not answer as an agent: {str(error)[:200]}") from error
+            document = None
+        if good:
+            return document
+        status = answer.status_code
+        raise ApiError(status, document if isinstance(document, dict) else {"title": f"HTTP status {status}"})
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         return UnreachableError(f"no answer from {self.server}: {str(error) or type(error).__name__}")
@@ -177,11 +202,5 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _decode(status: int, content: bytes) -> Any:
-    try:
-        document = json.loads(content) if content else None
-    except ValueError:
-        document = None
-    if 200 <= status < 300:
-        return document
-    raise ApiError(status, document if isinstance(document, dict) else {"title": f"HTTP status {status}"})
+def _loads(raw: bytes | str) -> Any:
+    return loads(raw, TextBounds(max_bytes=MAX_ANSWER_BYTES, max_values=MAX_ANSWER_VALUES, fractions=True))

@@ -10,12 +10,13 @@ from pydantic import Field
 from migsvc.api import examples
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.params import IdempotencyKey, Svc, VmRef
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.compat import CompatOperand, HostOperand
 from migsvc.service.records import Record
 from schemas.compat import Baseline, CompatReport, HostProfile, check_compat
 from schemas.compat.baseline import MAX_HOSTS
 
-router = APIRouter(tags=["state"])
+router = APIRouter(tags=["state"], route_class=StrictRoute)
 
 REPORT_EXAMPLE: dict[str, Any] = {"verdict": "exact", "findings": [], "omitted": 0}
 

@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from migsvc.api import examples
 from migsvc.api.docs import errors_of, example
 from migsvc.api.params import Svc
+from migsvc.api.strict_json import StrictRoute
 
-router = APIRouter(prefix="/v1/host", tags=["host"])
+router = APIRouter(prefix="/v1/host", tags=["host"], route_class=StrictRoute)
 
 EXAMPLE: dict[str, Any] = {
     "id": "0d9f3c1b2a4e5f60718293a4b5c6d7e8",

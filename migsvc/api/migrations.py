@@ -13,9 +13,10 @@ from migsvc.api import examples
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.errors import ApiProblem
 from migsvc.api.params import IdempotencyKey, PagingParams, Svc, filtered_page, link_next
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import MigrationCreate, MigrationEvent, MigrationRecord, MigrationState, Page
 
-router = APIRouter(prefix="/v1/migrations", tags=["migrations"])
+router = APIRouter(prefix="/v1/migrations", tags=["migrations"], route_class=StrictRoute)
 
 MigrationId = Annotated[
     str,

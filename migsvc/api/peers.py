@@ -9,9 +9,10 @@ from fastapi import APIRouter, Body, Path, Request, Response
 from migsvc.api import examples
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.params import IdempotencyKey, PagingParams, Svc, link_next
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import Page, PeerCreate, PeerRecord
 
-router = APIRouter(prefix="/v1/peers", tags=["peers"])
+router = APIRouter(prefix="/v1/peers", tags=["peers"], route_class=StrictRoute)
 
 PeerName = Annotated[
     str,

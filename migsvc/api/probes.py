@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from migsvc import __version__
 from migsvc.api.docs import errors_of, example
 from migsvc.api.errors import ApiProblem
+from migsvc.api.strict_json import StrictRoute
 from migsvc.errors import StorageError
 from migsvc.service import Services
 
-router = APIRouter(tags=["probes"])
+router = APIRouter(tags=["probes"], route_class=StrictRoute)
 
 
 class Health(BaseModel):

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from migsvc.api.docs import errors_of, example
 from migsvc.api.errors import BY_SLUG, PROBLEMS, ApiProblem, ProblemType
+from migsvc.api.strict_json import StrictRoute
 
-router = APIRouter(prefix="/problems", tags=["problems"])
+router = APIRouter(prefix="/problems", tags=["problems"], route_class=StrictRoute)
 
 
 class ProblemPage(BaseModel):

@@ -12,10 +12,13 @@ from migsvc import schema_exports
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.errors import ApiProblem
 from migsvc.api.params import IdempotencyKey, get_services
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import Record
 from schemas.evolution import EvolutionError, EvolutionReport, SchemaExport, compare, export_of
 
-router = APIRouter(prefix="/v1/schemas", tags=["schemas"], dependencies=[Depends(get_services)])
+router = APIRouter(
+    prefix="/v1/schemas", tags=["schemas"], dependencies=[Depends(get_services)], route_class=StrictRoute
+)
 
 VersionRef = Annotated[
     str,

@@ -11,12 +11,13 @@ from migsvc.api import examples
 from migsvc.api.docs import errors_of, example
 from migsvc.api.errors import ApiProblem
 from migsvc.api.params import SnapshotRef, Svc
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import NAME_PATTERN, SnapshotRecord
 
 OCTET_STREAM = "application/octet-stream"
 """Media type of the stream file; its layout is FORMAT.md."""
 
-router = APIRouter(prefix="/v1/snapshots/{snapshot}/content", tags=["snapshots"])
+router = APIRouter(prefix="/v1/snapshots/{snapshot}/content", tags=["snapshots"], route_class=StrictRoute)
 
 _BINARY: dict[str, Any] = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from migsvc.api import examples
 from migsvc.api.docs import body_examples, errors_of, example
 from migsvc.api.params import IdempotencyKey, PagingParams, SnapshotRef, Svc, epoch_etag, filtered_page, link_next
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import Page, SnapshotCreate, SnapshotRecord, SnapshotRestore, SnapshotStatus, VmRecord
 
-router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
+router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"], route_class=StrictRoute)
 
 
 @router.post(

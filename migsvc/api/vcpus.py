@@ -15,11 +15,12 @@ from migsvc.api.docs import Responses, errors_of
 from migsvc.api.errors import MAX_LISTED_ERRORS, ApiProblem
 from migsvc.api.negotiation import JSON, MSGPACK, content_type_of, wanted_type
 from migsvc.api.params import IfMatch, Svc, VmRef, require_match
+from migsvc.api.strict_json import StrictRoute
 from schemas.codec.documents import pack_vcpu, unpack_vcpu, vcpu_from_json
 from schemas.errors import DecodeError, SchemaError
 from schemas.state import MAX_VCPUS, VcpuState, sections_digest
 
-router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"])
+router = APIRouter(prefix="/v1/vms/{vm}/vcpus/{vcpu}/state", tags=["state"], route_class=StrictRoute)
 
 VcpuIndex = Annotated[
     int, Path(ge=0, lt=MAX_VCPUS, description="index of the vCPU", openapi_examples={"first": {"value": 0}})

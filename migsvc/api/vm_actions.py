@@ -10,6 +10,7 @@ from pydantic import Field
 from migsvc.api import examples
 from migsvc.api.docs import Responses, body_examples, errors_of, example
 from migsvc.api.params import IdempotencyKey, IfMatch, Svc, VmRef, epoch_etag, require_match, unless_closing
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import PauseWhen, Record, StepResult, VmRecord
 
 MAX_STEP_INSTRUCTIONS = 10_000_000
@@ -51,7 +52,7 @@ async def _guarded_vm(
 
 ActionVm = Annotated[str, Depends(_guarded_vm)]
 
-router = APIRouter(prefix="/v1/vms/{vm}", tags=["vms"])
+router = APIRouter(prefix="/v1/vms/{vm}", tags=["vms"], route_class=StrictRoute)
 
 
 def _responses(answer: object) -> Responses:

@@ -20,9 +20,10 @@ from migsvc.api.params import (
     require_match,
     unless_closing,
 )
+from migsvc.api.strict_json import StrictRoute
 from migsvc.service.records import ConsoleChunk, Page, VmCreate, VmRecord, VmStatus
 
-router = APIRouter(prefix="/v1/vms", tags=["vms"])
+router = APIRouter(prefix="/v1/vms", tags=["vms"], route_class=StrictRoute)
 
 MAX_CONSOLE_CHUNK_BYTES = 1 << 20
 MAX_CONSOLE_WAIT_S = 30.0

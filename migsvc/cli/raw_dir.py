@@ -11,13 +11,14 @@ from pathlib import Path
 
 from migsvc.cli.exit_codes import ExitCode
 from migsvc.cli.session import CliError
-from schemas.errors import Problem, SchemaError, parse_as
+from schemas.codec.text import TextBounds, decode_json
+from schemas.errors import Problem, SchemaError
 from schemas.memory import MemoryMap
 from schemas.state import MAX_VCPUS, MachineState, Sections, VcpuState
 from schemas.uapi import VCPU_SECTIONS, VM_SECTIONS, Section
 
 MEMORY_FILE = "memory.json"
-MAX_MAP_BYTES = 1 << 20
+MAP_BOUNDS = TextBounds(max_bytes=1 << 20)
 """512 slots of some 150 characters each, with room."""
 
 
@@ -35,6 +36,10 @@ def read_raw_dir(directory: Path) -> MachineState | VcpuState:
             for n in _indices(directory, problems)
         ]
         memory = _memory_map(directory / MEMORY_FILE, problems)
+        problems += [
+            Problem(where=path.name, message="a struct beside a machine", hint="in which vcpus/N/ does it belong?")
+            for path in sorted(directory.glob("*.bin"))[:20]
+        ]
         _refuse(directory, problems)
         try:
             return MachineState.from_sections(memory, vm, vcpus)
@@ -104,24 +109,30 @@ def _indices(directory: Path, problems: list[Problem]) -> range:
 def _sections(folder: Path, rows: dict[str, Section], prefix: str, problems: list[Problem]) -> Sections:
     found: Sections = {}
     if not folder.is_dir():
+        if folder.exists():
+            problems.append(Problem(where=prefix, message="no directory"))
         return found
     for path in sorted(folder.glob("*.bin")):
         row = rows.get(path.stem)
         if row is None:
             text = "no struct of this name"
             problems.append(Problem(where=prefix + path.name, message=text, hint=f"known: {', '.join(rows)}"))
-        elif not row.size_fits(size := path.stat().st_size):
+            continue
+        try:
+            if row.size_fits(size := path.stat().st_size):
+                found[path.stem] = path.read_bytes()
+                continue
             wanted = f"{row.model.SIZE}" + (f" to {row.max_bytes}" if row.max_bytes > row.model.SIZE else "")
             problems.append(Problem(where=prefix + path.name, message=f"{size} bytes, expected {wanted}"))
-        else:
-            found[path.stem] = path.read_bytes()
+        except OSError as error:
+            problems.append(Problem(where=prefix + path.name, message=str(error.strerror)))
     return found
 
 
 def _memory_map(path: Path, problems: list[Problem]) -> MemoryMap:
     try:
         with path.open("rb") as file:
-            return parse_as(MemoryMap, file.read(MAX_MAP_BYTES))
+            return decode_json(MemoryMap, file.read(MAP_BOUNDS.max_bytes + 1), MAP_BOUNDS)
     except SchemaError as error:
         problems += [
             problem.model_copy(update={"where": f"{MEMORY_FILE}: {problem.where}"}) for problem in error.problems

@@ -112,9 +112,10 @@ def check(
 ) -> None:
     """Check a file against the rules; no host is needed. Exit code 5 if it is illegal, 7 if a stream is damaged."""
     from migsvc.cli.documents import MachineDocument, ProfileDocument, load_document
-    from migsvc.cli.state_files import legality
+    from migsvc.cli.state_files import legality, require_vendor
 
     with reporting(output):
+        require_vendor(host_vendor)
         document = load_document(file)
         if isinstance(document, ProfileDocument):
             print_done(

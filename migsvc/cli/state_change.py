@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from schemas.shadow import Conversion
     from schemas.state import VcpuState
 
-CarrierName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct", "none"]
+SourceName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct"]
+CarrierName = Literal[SourceName, "none"]
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="stream file, JSON document, raw-dir, or - for stdin")
 ]
-DryOption = Annotated[bool, typer.Option("--dry-run", help="only tell what would change")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="only tell what would change, with the exit code")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +40,7 @@ class Plan:
     output: Format
     write: bool
     force: bool = False
+    refused: bool = False
     notes: list[str] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -79,7 +81,7 @@ def convert(
         CarrierName, typer.Option("--carrier", help="where the shadow put aside by an SMI is to be; none: nowhere")
     ] = "events_nibble",
     source: Annotated[
-        CarrierName | None, typer.Option("--source", help="the carrier that counts, where two say different things")
+        SourceName | None, typer.Option("--source", help="the carrier that counts, where two say different things")
     ] = None,
     vendor: Annotated[str | None, typer.Option(help="CPUID vendor of the target's processor")] = None,
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="write although something is lost")] = False,
@@ -88,11 +90,12 @@ def convert(
 ) -> None:
     """Move the interrupt shadow that an SMI put aside to another carrier. Exit code 5 if it would be lost."""
     from migsvc.cli.documents import load_state
-    from migsvc.cli.state_files import misfit
+    from migsvc.cli.state_files import misfit, require_vendor
     from schemas.errors import SchemaError
     from schemas.shadow import SmmCarrier, convert_carrier
 
     with reporting(output):
+        require_vendor(vendor)
         document = load_state(file)
         memory = getattr(document, "memory", None)
         try:
@@ -100,7 +103,7 @@ def convert(
                 document.state,
                 None if carrier == "none" else SmmCarrier(carrier),
                 memory,
-                source=None if source in (None, "none") else SmmCarrier(source),
+                source=None if source is None else SmmCarrier(source),
                 vendor=vendor,
             )
         except SchemaError as error:
@@ -108,7 +111,8 @@ def convert(
         plan = Plan(document, to or file, output, write=not dry_run)
         plan.findings = [finding.model_dump(mode="json") for finding in (*made.losses, *made.notes)]
         lost = [finding for finding in plan.findings if finding["severity"] == "error"]
-        if lost and not accept_loss and plan.write:
+        plan.refused = bool(lost) and not accept_loss
+        if plan.refused and plan.write:
             text = f"{file} is not converted: {carrier} cannot say all of it"
             raise CliError(text, ExitCode.REFUSED, hint="--accept-loss writes it all the same", findings=plan.findings)
         for write in made.smram_writes:
@@ -150,6 +154,7 @@ def _finish(plan: Plan, state: Any) -> None:
 
     Raises:
         CliError: REFUSED, it is illegal and `force` is not set; nothing is written.
+        typer.Exit: REFUSED, a dry run has told of what would be refused.
     """
     from migsvc.cli.state_files import legality, save, with_state
     from schemas.diff import diff_states
@@ -163,6 +168,8 @@ def _finish(plan: Plan, state: Any) -> None:
         plan.notes += save(with_state(plan.document, state), plan.target)
     changes = [change.model_dump(mode="json") for change in diff_states(plan.document.state, state).changes]
     _tell(plan, changes, found.as_json())
+    if plan.refused or (illegal and not plan.force):
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _tell(plan: Plan, changes: list[dict[str, Any]], legal: list[dict[str, Any]]) -> None:

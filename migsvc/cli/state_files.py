@@ -21,6 +21,7 @@ from migsvc.cli.stream_files import StreamMachine, stream_octets
 from migsvc.cli.vm import path as vm_path
 from schemas.errors import Finding, SchemaError, parse_as
 from schemas.invariants import check_state
+from schemas.rules.row import HARDWARE
 from schemas.shadow import SmramAccess
 from schemas.state import SCHEMA_VERSION, MachineState, VcpuState
 from schemas.versions import foreign_sections, version_row
@@ -172,6 +173,17 @@ def _save_directory(document: StateDocument, target: str) -> list[str]:
         if str(path.relative_to(directory)) not in files:
             path.unlink()
     return []
+
+
+def require_vendor(name: str | None) -> None:
+    """Refuse a CPUID vendor that no rule knows: a misspelt one would switch off the rules of every vendor.
+
+    Raises:
+        CliError: USAGE.
+    """
+    if name is not None and name not in HARDWARE and name != "emulated":
+        known = ", ".join(repr(vendor) for vendor in (*HARDWARE, "emulated"))
+        raise CliError(f"{name!r} is no CPUID vendor that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
 
 
 def _of_version(stream: StreamMachine) -> tuple[StreamMachine, list[str]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
 from migsvc.errors import PeerError
+from schemas.codec.text import TextBounds, loads
 
 MAX_ANSWER_BYTES = 4 << 20
 """The answer holds a CPUID dump and lists of MSRs, some hundred KiB at most."""
+
+ANSWER_BOUNDS = TextBounds(max_bytes=MAX_ANSWER_BYTES, max_values=1 << 18, fractions=True)
 
 TIMEOUT_S = 5.0
 """A host that does not answer a plain GET in this time will not take a VM either."""
@@ -60,10 +62,12 @@ async def fetch_host(url: str, token: str | None) -> HostInfo:
 
 def _parse(url: str, body: bytes) -> HostInfo:
     try:
-        answer = json.loads(body)
+        answer = loads(body, ANSWER_BOUNDS)
         info = HostInfo(answer["id"], answer["name"], answer["migration_address"], answer["profile"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PeerError(f"{url} does not answer as a migsvc agent: {error}", hint="is this a migsvc agent?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PeerError(
+            f"{url} does not answer as a migsvc agent: {str(error)[:300]}", hint="is this a migsvc agent?"
+        ) from error
     if not all(isinstance(text, str) and 0 < len(text) < 256 for text in (info.id, info.name, info.migration_address)):
         raise PeerError(f"{url} does not answer as a migsvc agent: id, name or migration_address is not a short text")
     if not isinstance(info.profile, dict):

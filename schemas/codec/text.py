@@ -2,6 +2,7 @@
 
 Python's decoder lets the last of two equal names win, reads NaN and Infinity, and builds whatever fits into memory; so
 does Pydantic's. None of our documents holds a float: 64-bit values are "0x…" strings, all others whole numbers.
+Requests and answers of the API hold a few (seconds): `TextBounds.fractions` takes finite ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from pydantic import BaseModel
@@ -21,11 +23,15 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class TextBounds(NamedTuple):
-    """How large a document may be: octets, values (counted by commas and brackets), names in one object."""
+    """How large a document may be: octets, values (counted by commas and brackets), names in one object.
+
+    `fractions`: finite floats are numbers too.
+    """
 
     max_bytes: int = 1 << 20
     max_values: int = 1 << 16
     max_names: int = 1024
+    fractions: bool = False
 
 
 class _Bad:
@@ -58,7 +64,10 @@ def loads(raw: bytes | str, bounds: TextBounds | None = None) -> Any:
     text = _checked_text(raw, bounds)
     try:
         value = json.loads(
-            text, object_pairs_hook=_object_of(bounds.max_names), parse_constant=_refuse, parse_float=_refuse
+            text,
+            object_pairs_hook=_object_of(bounds.max_names),
+            parse_constant=_refuse,
+            parse_float=_finite if bounds.fractions else _refuse,
         )
     except json.JSONDecodeError as error:
         raise _error(f"line {error.lineno} column {error.colno}", f"not JSON: {error.msg}") from error
@@ -108,6 +117,13 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text[:40]} is no whole number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):  # 1e999
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
 def _explained(text: str, bounds: TextBounds, message: str) -> DecodeError:
     """Return the error that names the place of what a hook refused; decodes again, with stand-ins."""
 
@@ -122,6 +138,12 @@ def _explained(text: str, bounds: TextBounds, message: str) -> DecodeError:
     def mark_number(number: str) -> Any:
         return _Bad(f"{number[:40]} is no whole number")
 
+    def mark_fraction(number: str) -> Any:
+        try:
+            return _finite(number)
+        except ValueError as error:
+            return _Bad(str(error))
+
     def mark_integer(number: str) -> Any:
         try:
             return int(number)
@@ -133,7 +155,7 @@ def _explained(text: str, bounds: TextBounds, message: str) -> DecodeError:
             text,
             object_pairs_hook=mark_object,
             parse_constant=mark_number,
-            parse_float=mark_number,
+            parse_float=mark_fraction if bounds.fractions else mark_number,
             parse_int=mark_integer,
         )
     except (ValueError, RecursionError) as error:  # worse follows what the first decoder stopped at

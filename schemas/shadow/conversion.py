@@ -15,6 +15,7 @@ from ..memory import AS_SMM, MemoryMap
 from ..state import MachineState, VcpuState
 from ..uapi.vcpu_events import SHADOW_MASKS, VcpuEventFlags
 from .carriers import SmmCarrier
+from .events import smm_shadow
 from .losses import SMM_SHADOW_LOSSES, loss
 from .places import (
     SVM_VENDORS,
@@ -173,14 +174,20 @@ class _VcpuWork:
         vcpu = self._only_counting(vcpu)
         source = wanted or self._source()
         found = None if source is None else read_place(vcpu, source, self._memory).masks
-        gone = (c for c in _IN_STATE if c is not self._target and (wanted is None or c in (wanted, _IN_STATE[0])))
+        junk = SmmCarrier.SMI_SUBSTRUCT if wanted is not SmmCarrier.SMI_SUBSTRUCT and wanted is not None else None
+        gone = (c for c in _IN_STATE if c not in (self._target, junk))
         for carrier in gone:
             vcpu = clear_place(vcpu, carrier)
         if source is SmmCarrier.NESTED_FLAGS is not self._target and says_no_vmx(vcpu):
             self._say("LOSS-014", self._nested, "it is left out")
             vcpu = vcpu.model_copy(update={"nested_state": None})
         if found is None:
-            self._say("LOSS-007", self._events)
+            dropped = 0 if self._target is SmmCarrier.EVENTS_NIBBLE else smm_shadow(self._vcpu.events)
+            if wanted and dropped:
+                text = f"{wanted} is to count and says nothing, the events say {SHADOW_WORDS[dropped]}"
+                self._say("LOSS-007", self._events, text, Severity.ERROR)
+            else:
+                self._say("LOSS-007", self._events)
             return vcpu
         self._compare(source, found, told=wanted is not None)
         self._of_vendor(found)
@@ -218,12 +225,14 @@ class _VcpuWork:
     def _compare(self, source: SmmCarrier | None, found: int, *, told: bool) -> None:
         """Tell where another carrier says something else, unless the caller told which counts.
 
-        Zero without a flag may mean that nobody wrote there.
+        Zero without a flag may mean that nobody wrote there. Nested state is told of always, for no host takes the
+        bits and they are cleared; the byte behind `triple_fault` may be junk, and stays if another one is to count.
         """
         for carrier in SmmCarrier:
             other = read_place(self._vcpu, carrier, self._memory)
             said = other.masks if other.masks or carrier is SmmCarrier.EVENTS_NIBBLE else None
-            if not told and carrier is not source and said is not None and said != found:
+            heard = not told or carrier is SmmCarrier.NESTED_FLAGS
+            if heard and carrier is not source and said is not None and said != found:
                 text = f"{source} says {SHADOW_WORDS[found]} and counts, {carrier} says {SHADOW_WORDS[said]}"
                 self._say("LOSS-008", self._events, text)
             if carrier is SmmCarrier.SMRAM and other.junk:

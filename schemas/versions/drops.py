@@ -31,8 +31,11 @@ def _nested_state(sections: Sections) -> Verdict:
     if nested.data:
         return _LOST, f"{len(nested.data)} bytes of the guest hypervisor's control blocks"
     if nested.vmx is not None:
-        idle = (nested.vmx.vmxon_pa, nested.vmx.smm.flags, nested.flags) == (VMX_NO_ADDRESS, 0, 0)
-        return (_NOTHING_LOST, "no VMX operation") if idle else (_LOST, f"VMXON at {nested.vmx.vmxon_pa:#x}")
+        if nested.vmx.vmxon_pa != VMX_NO_ADDRESS:
+            return _LOST, f"VMXON at {nested.vmx.vmxon_pa:#x}"
+        if nested.flags or nested.vmx.smm.flags:
+            return _LOST, f"flags {nested.flags:#x}, smm.flags {nested.vmx.smm.flags:#x} outside VMX operation"
+        return _NOTHING_LOST, "no VMX operation"
     if nested.svm is not None and nested.flags == NestedFlags.KVM_STATE_NESTED_GIF_SET:
         return _NOTHING_LOST, "no guest under SVM, GIF set"
     return _LOST, f"flags {nested.flags:#x} of format {nested.format}"

@@ -253,6 +253,16 @@ class FakeMigrations:
             yield MigrationEvent(seq=seq, at=AT, type=kinds[seq - 1], data={"n": seq})
 
 
+class FakeHost:
+    name = "host-a"
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    async def blocking(self, work, *args):
+        return work(*args)
+
+
 class FakeHosts:
     async def describe(self):
         return {"id": "h", "name": "host-a", "version": "0", "profile": {}, "counts": {}}
@@ -269,7 +279,7 @@ class FakeServices:
         self.snapshots = FakeSnapshots(settings.data_dir)
         self.migrations = FakeMigrations(self.vms, self.peers)
         self.hosts = FakeHosts()
-        self.compat = Compat(None, self.vms, self.peers)
+        self.compat = Compat(FakeHost(settings), self.vms, self.peers)
 
     async def start(self):
         self.catalogue = await Catalogue.open(self.settings.data_dir, "host-a")

@@ -29,6 +29,7 @@ def check(api, a, b):
         ({"vm": "web-1"}, {"profile": SMALL}, "impossible"),
         ({"profile": PROFILE}, {"profile": SMALL}, "lossy"),
         ({"vcpu": examples.vcpu_state()}, {"profile": PROFILE}, "lossy"),
+        ({"this_host": True}, {"this_host": True}, "exact"),
     ],
 )
 def test_machines_and_hosts_are_compared_in_any_mix(vm, a, b, verdict):

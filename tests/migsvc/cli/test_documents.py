@@ -154,6 +154,9 @@ def test_a_raw_dir_has_a_file_per_struct(tmp_path, machine, vcpu):
         ("memory.json", b"{}", "slots"),
         ("memory.json", b"", "memory.json"),
         ("memory.json", None, "No such file"),
+        ("memory.json", b'{"slots": [], "slots": [], "ram_bytes": 0}', "occurs twice"),
+        ("memory.json", b" " * (2 << 20), "at most 1048576"),
+        ("regs.bin", bytes(144), "beside a machine"),
     ],
 )
 def test_a_raw_dir_with_something_wrong_is_refused(tmp_path, machine, name, contents, what):
@@ -165,3 +168,24 @@ def test_a_raw_dir_with_something_wrong_is_refused(tmp_path, machine, name, cont
         load_document(tmp_path / "m")
     assert caught.value.code == ExitCode.REFUSED
     assert what in json.dumps(caught.value.problem["findings"])
+
+
+@pytest.mark.parametrize("target", ["/nonexistent", "regs.bin"])
+def test_links_that_lead_nowhere_are_told_by_name(tmp_path, machine, target):
+    write_raw_dir(machine, tmp_path / "m")
+    link = tmp_path / "m/vcpus/0/regs.bin"
+    link.unlink()
+    link.symlink_to(target)
+    with pytest.raises(CliError) as caught:
+        load_document(tmp_path / "m")
+    assert caught.value.code == ExitCode.REFUSED
+    assert "vcpus/0/regs.bin" in json.dumps(caught.value.problem["findings"])
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, machine):
+    write_raw_dir(machine, tmp_path / "m")
+    (tmp_path / "m/vm").rename(tmp_path / "aside")
+    (tmp_path / "m/vm").write_bytes(b"")
+    with pytest.raises(CliError) as caught:
+        load_document(tmp_path / "m")
+    assert caught.value.problem["findings"][0]["where"] == "vm/"

@@ -220,7 +220,10 @@ def test_an_illegal_result_is_not_written(cli, machine_file):
     code, _, error = cli("edit", machine_file, "--set", "vcpus[0].regs.rflags=0")
     assert (code, "INV-050" in error) == (5, True)
     assert Path(machine_file).read_bytes() == before
-    assert cli("edit", machine_file, "--set", "vcpus[0].regs.rflags=0", "--dry-run")[0] == 0
+    code, out, _ = cli("edit", machine_file, "--set", "vcpus[0].regs.rflags=0", "--dry-run")
+    assert (code, "INV-050" in out) == (5, True)
+    assert cli("edit", machine_file, "--set", "vcpus[0].regs.rflags=0", "--dry-run", "--force")[0] == 0
+    assert cli("edit", machine_file, "--set", "vcpus[0].regs.rip=5", "--dry-run")[0] == 0
     assert Path(machine_file).read_bytes() == before
     assert cli("edit", machine_file, "--set", "vcpus[0].regs.rflags=0", "--force")[0] == 0
     assert cli("check", machine_file)[0] == 5
@@ -303,7 +306,8 @@ def test_a_shadow_that_would_be_lost_is_refused_unless_accepted(cli, machine_fil
     assert (code, "LOSS-001" in error) == (5, True)
     assert Path(machine_file).read_bytes() == before
     code, out, _ = cli("convert", machine_file, "--carrier", "none", "--dry-run")
-    assert (code, "LOSS-001" in out) == (0, True)
+    assert (code, "LOSS-001" in out) == (5, True)
+    assert cli("convert", machine_file, "--carrier", "none", "--dry-run", "--accept-loss")[0] == 0
     assert Path(machine_file).read_bytes() == before
     code, out, _ = cli("convert", machine_file, "--carrier", "none", "--accept-loss", "-o", "json")
     report = json.loads(out)
@@ -349,3 +353,15 @@ def test_the_vendor_of_the_host_decides_about_its_rules(cli, vcpu, tmp_path):
     intel = json.loads(cli("check", file, "-o", "json", "--host-vendor", "GenuineIntel")[1])["findings"]
     assert {f["severity"] for f in unknown} <= {"warning", "note"}
     assert unknown != intel
+
+
+@pytest.mark.parametrize("words", [("check", "--host-vendor"), ("convert", "--dry-run", "--vendor")])
+def test_a_misspelt_vendor_is_refused_and_does_not_switch_rules_off(cli, machine_file, words):
+    command, *options = words
+    code, _, error = cli(command, machine_file, *options, "GenuineIntl")
+    assert (code, "AuthenticAMD" in error) == (2, True)
+    assert cli(command, machine_file, *options, "GenuineIntel")[0] != 2
+
+
+def test_no_carrier_is_a_target_and_no_source(cli, machine_file):
+    assert cli("convert", machine_file, "--source", "none", "--dry-run")[0] == 2

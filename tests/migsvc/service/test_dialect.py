@@ -3,11 +3,13 @@
 import pytest
 
 from emulator.bridge import host_profile
+from migsvc.api import examples
 from migsvc.config import Settings
 from migsvc.errors import PeerError
-from migsvc.service.dialect import Dialect, RamView, agree, own_dialect, spoken_versions, within
+from migsvc.service.dialect import Dialect, RamView, agree, own_dialect, spoken_versions, to_dialect, within
 from schemas.memory import MemoryMap, MemorySlot
 from schemas.shadow import SmmCarrier, SmramWrite
+from schemas.state import VcpuState
 from schemas.versions import version_row
 
 NIBBLE, SMRAM = SmmCarrier.EVENTS_NIBBLE, SmmCarrier.SMRAM
@@ -64,6 +66,18 @@ def test_the_highest_common_version_and_the_best_carrier(said, agreed):
 def test_a_peer_without_a_common_version_is_told_in_words(said, text):
     with pytest.raises(PeerError, match=text):
         agree((1, 2), "b", {**profile().model_dump(mode="json"), **said})
+
+
+@pytest.mark.parametrize(
+    ("vendor", "lost"), [("AuthenticAMD", ["LOSS-006"]), ("GenuineIntel", []), ("emulated", []), (None, [])]
+)
+def test_a_processor_that_holds_less_is_told_of_although_the_words_are_the_same(vendor, lost):
+    vcpu = VcpuState.model_validate(examples.vcpu_state())
+    shadow = vcpu.events.interrupt.shadow.model_copy(update={"current": 2})
+    interrupt = vcpu.events.interrupt.model_copy(update={"shadow": shadow})
+    vcpu = vcpu.model_copy(update={"events": vcpu.events.model_copy(update={"interrupt": interrupt})})
+    said = to_dialect({}, [vcpu.to_sections()], Dialect(2, NIBBLE, vendor), None)
+    assert [finding.rule for finding in said.losses] == lost
 
 
 def test_ram_is_read_and_written_by_address():

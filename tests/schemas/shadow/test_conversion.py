@@ -57,6 +57,8 @@ def test_the_processors_long_mode_decides_which_byte(aside, changed, memory, lon
 def test_smram_that_says_it_already_is_not_written(aside, memory):
     memory.bytes[1, GPA_64] = 2
     assert convert_carrier(aside(2), SMRAM, memory).smram_writes == ()
+    memory.bytes[1, GPA_64] = 0xF2
+    assert convert_carrier(aside(2), SMRAM, memory).smram_writes == (), "bits that are no shadow stay"
 
 
 def test_other_bits_of_the_byte_stay_and_are_told(aside, memory):
@@ -174,6 +176,28 @@ def test_a_target_without_carrier_leaves_the_byte_in_memory(aside, memory):
     done = convert_carrier(aside(2), None, memory)
     assert ids(done.losses) == ["LOSS-001"]
     assert ids(done.notes) == ["LOSS-013"]
+    memory.bytes[1, GPA_64] = 0
+    assert ids(convert_carrier(aside(2), None, memory, source=NIBBLE).notes) == []
+
+
+@pytest.mark.parametrize("target", [SMRAM, SUBSTRUCT, NESTED, None])
+def test_a_named_source_that_says_nothing_does_not_lose_the_events_in_silence(aside, target):
+    done = convert_carrier(aside(2), target, source=SMRAM)
+    assert [(finding.rule, finding.severity) for finding in done.losses] == [("LOSS-007", Severity.ERROR)]
+    assert "the events say sti" in done.losses[0].message
+    kept = convert_carrier(aside(2), NIBBLE, source=SMRAM)
+    assert (ids(kept.losses), kept.state) == (["LOSS-007"], aside(2))
+    assert kept.losses[0].severity is Severity.WARNING
+
+
+def test_a_named_source_leaves_no_other_shadow_but_what_may_be_junk(aside, changed):
+    in_nested = convert_carrier(aside(1), NESTED).state
+    both = changed(aside(2), {"nested_state": in_nested.nested_state, "events.reserved": b"\3" + bytes(25)})
+    done = convert_carrier(both, SMRAM, source=NIBBLE)
+    assert carrier_shadow(done.state, NESTED) == 0
+    assert ids(done.losses) == ["LOSS-008"]
+    assert done.state.events.reserved[0] == 3
+    assert done.smram_writes[0].data == b"\2"
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,17 @@ def test_a_state_of_version_1_that_says_more_than_version_1_can(machine):
     assert events_of(cleared.sections).interrupt.shadow.to_byte() == 0
 
 
-def vmx(**fields):
+def test_on_the_way_up_only_smram_counts(machine):
+    raw = dict(machine(None).vcpus[0])
+    raw["events"] = raw["events"][:29] + b"\2" + raw["events"][30:]
+    done = up(MachineSections(machine(None).vm, [raw]), Byte(1))
+    assert smm_shadow(events_of(done.sections)) == 1, "the byte behind triple_fault is junk there"
+    assert events_of(done.sections).reserved[0] == 2
+
+
+def vmx(flags=0, **fields):
     hdr = KvmVmxNestedStateHdr(**{"vmxon_pa": VMX_NO_ADDRESS, "vmcs12_pa": VMX_NO_ADDRESS, **fields})
-    return KvmNestedState(flags=0, format=0, size=128, hdr=KvmNestedStateHdrVmx(vmx=hdr))
+    return KvmNestedState(flags=flags, format=0, size=128, hdr=KvmNestedStateHdrVmx(vmx=hdr))
 
 
 def svm(flags):
@@ -164,14 +172,19 @@ def tsc_offset(value):
     return MigsvcTscOffset.unpack(struct.pack("<q", value))
 
 
+FPU_BYTES = (127, 128, 130, 132, 134, 136, 144, 151, 152, 407)
+"""Bytes of kvm_fpu that the legacy area of `xsave` holds too, at both ends of its pieces."""
+
 DROPPED = [
     ("nested_state", lambda: vmx(), "LOSS-021"),
     ("nested_state", lambda: vmx(vmxon_pa=0x1000), "LOSS-020"),
+    ("nested_state", lambda: vmx(flags=4), "LOSS-020"),
     ("nested_state", lambda: svm(0x100), "LOSS-021"),
     ("nested_state", lambda: svm(0), "LOSS-020"),
     ("nested_state", lambda: svm(0x101), "LOSS-020"),
     ("fpu", KvmFpu.zero, "LOSS-021"),
     ("fpu", lambda: KvmFpu.unpack(b"\x01" + bytes(415)), "LOSS-022"),
+    *[("fpu", lambda at=at: KvmFpu.unpack(bytes(at) + b"\x01" + bytes(415 - at)), "LOSS-022") for at in FPU_BYTES],
     ("tsc_offset", lambda: tsc_offset(-5), "LOSS-020"),
 ]
 
@@ -198,6 +211,15 @@ def test_an_ioapic_whose_lines_are_set_up_is_lost(machine, line, rule):
     done = down(MachineSections({**start.vm, "ioapic": raw.ljust(520, b"\0")}, start.vcpus), Byte())
     assert [f.rule for f in (*done.losses, *done.notes) if f.where == "vm.ioapic"] == [rule]
     assert "ioapic" not in done.sections.vm
+
+
+def test_a_shadow_in_force_is_judged_by_the_targets_vendor(machine, changed):
+    start = machine(None)
+    vcpu = VcpuState.from_sections(start.vcpus[0])
+    running = changed(vcpu, {"events.smi.smm": 0, "events.interrupt.shadow": InterruptShadow(current=2, smm=0)})
+    start = MachineSections(start.vm, [running.to_sections()])
+    assert ids(to_carrier(start, 2, SmmCarrier.SMRAM, vendor="AuthenticAMD").losses) == ["LOSS-006"]
+    assert ids(to_carrier(start, 2, SmmCarrier.SMRAM, vendor="GenuineIntel").losses) == []
 
 
 def test_a_nested_state_that_held_the_shadow_only_does_not_stay_behind(machine):
