@@ -61,7 +61,7 @@ def peek(machine: Machine, linear: int, size: int) -> bytes:
     as_id = int(machine.cpu.state.smm)
     data = b""
     while len(data) < size:
-        gpa = _walk(machine, as_id, linear + len(data))
+        gpa = physical_of(machine, linear + len(data))
         if gpa is None or machine.memory.page_offset(as_id, gpa) < 0:
             break
         part = min(size - len(data), PAGE_BYTES - gpa % PAGE_BYTES)
@@ -69,9 +69,9 @@ def peek(machine: Machine, linear: int, size: int) -> bytes:
     return data
 
 
-def _walk(machine: Machine, as_id: int, linear: int) -> int | None:
-    """Guest physical address of a linear one, or None. Source: SDM vol. 3A 4.3-4.5."""
-    state, memory = machine.cpu.state, machine.memory
+def physical_of(machine: Machine, linear: int) -> int | None:
+    """Guest physical address of a linear one, no bit of memory changed, or None. Source: SDM vol. 3A 4.3-4.5."""
+    state, memory, as_id = machine.cpu.state, machine.memory, int(machine.cpu.state.smm)
     shifts: tuple[int, ...]
     if not state.cr0 & CR0_PG:
         return linear & MASK32
