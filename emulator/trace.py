@@ -56,6 +56,11 @@ def code_bits(state: CpuState) -> int:
     return 32 if cs.db and state.cr0 & CR0_PE else 16
 
 
+def linear_rip(state: CpuState) -> int:
+    """Linear address of the next instruction."""
+    return state.rip if code_bits(state) == 64 else (state.segs[CS].base + state.rip) & MASK32
+
+
 def peek(machine: Machine, linear: int, size: int) -> bytes:
     """Read through the page tables without setting accessed bits; stops before a page that is not there."""
     as_id = int(machine.cpu.state.smm)
@@ -101,8 +106,7 @@ def physical_of(machine: Machine, linear: int) -> int | None:
 def _place(machine: Machine) -> str:
     """Mode, address, bytes and text of the instruction at RIP."""
     state = machine.cpu.state
-    bits, cs = code_bits(state), state.segs[CS]
-    linear = state.rip if bits == 64 else (cs.base + state.rip) & MASK32
+    bits, cs, linear = code_bits(state), state.segs[CS], linear_rip(state)
     mode = ("smm" if state.smm else "real" if not state.cr0 & CR0_PE else "prot") if bits != 64 else "long"
     code = peek(machine, linear, MAX_BYTES)
     try:

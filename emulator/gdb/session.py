@@ -7,7 +7,7 @@ from ..config import PAGE_BYTES
 from ..exceptions import UnsupportedInstruction
 from ..machine import Machine, StopReason
 from ..registers import MASK64
-from ..trace import peek, physical_of
+from ..trace import linear_rip, peek, physical_of
 from .packets import INTERRUPT, MAX_PACKET_BYTES, PacketReader, frame
 from .registers import I386, X86_64, description, read_register, write_register
 
@@ -73,8 +73,9 @@ class GdbSession:
         breakpoints = self._machine.cpu.breakpoints
         try:
             if self._first:
-                # A breakpoint that the debugger stands on is passed; a single step meets none.
+                # A breakpoint that the debugger stands on is passed, others are met: an interrupt may be due.
                 self._first = False
+                self._arm(self._breakpoints - {linear_rip(self._machine.cpu.state)})
                 reason = self._machine.run(1).reason
                 return self._ended(reason) or (self._stopped(SIGTRAP) if self._single else b"")
             self._arm(self._breakpoints)
@@ -85,9 +86,9 @@ class GdbSession:
             return frame(b"O" + f"{error}\n".encode().hex().encode()) + self._stopped(SIGILL)
         finally:
             if breakpoints.debugger:
-                self._arm(())
+                self._arm(set())
 
-    def _arm(self, addresses: set[int] | tuple[()]) -> None:
+    def _arm(self, addresses: set[int]) -> None:
         breakpoints = self._machine.cpu.breakpoints
         breakpoints.debugger = frozenset(addresses)
         breakpoints.refresh()
@@ -132,21 +133,21 @@ class GdbSession:
         return _OK if done else _REFUSED
 
     def _read_one(self, rest: bytes) -> bytes:
-        return read_register(self._machine.cpu, self._registers[int(rest, 16)])
+        return read_register(self._machine.cpu, self._registers[_number(rest)])
 
     def _write_one(self, rest: bytes) -> bytes:
         number, _, digits = rest.partition(b"=")
-        done = write_register(self._machine.cpu, self._registers[int(number, 16)], digits)
+        done = write_register(self._machine.cpu, self._registers[_number(number)], digits)
         self._machine.cpu.state_changed()
         return _OK if done else _REFUSED
 
     def _read_memory(self, rest: bytes) -> bytes:
-        address, size = (int(part, 16) for part in rest.split(b","))
+        address, size = (_number(part) for part in rest.split(b","))
         return peek(self._machine, address & MASK64, min(size, MAX_PACKET_BYTES // 2)).hex().encode() or _NO_MEMORY
 
     def _write_memory(self, rest: bytes) -> bytes:
         place, _, digits = rest.partition(b":")
-        address, size = (int(part, 16) for part in place.split(b","))
+        address, size = (_number(part) for part in place.split(b","))
         data = bytes.fromhex(digits.decode("ascii"))
         if len(data) != size:
             return _BAD
@@ -166,7 +167,7 @@ class GdbSession:
 
     def _resume(self, rest: bytes, single: bool) -> None:
         if rest:
-            self._machine.cpu.state.rip = int(rest, 16)
+            self._machine.cpu.state.rip = _number(rest) & MASK64
             self._machine.cpu.state_changed()
         self.running = self._first = True
         self._single = single
@@ -177,11 +178,11 @@ class GdbSession:
         if kind not in (b"0", b"1"):
             return _UNKNOWN
         if not wanted:
-            self._breakpoints.discard(int(address, 16))
+            self._breakpoints.discard(_number(address))
         elif len(self._breakpoints) >= MAX_BREAKPOINTS:
             return _REFUSED
         else:
-            self._breakpoints.add(int(address, 16))
+            self._breakpoints.add(_number(address))
         return _OK
 
     def _leave(self, how: str) -> bytes | None:
@@ -210,7 +211,7 @@ class GdbSession:
             return SUPPORTED
         prefix = b"qXfer:features:read:target.xml:"
         if packet.startswith(prefix):
-            offset, size = (int(part, 16) for part in packet[len(prefix) :].split(b","))
+            offset, size = (_number(part) for part in packet[len(prefix) :].split(b","))
             part = description(self._registers)[offset : offset + min(size, MAX_PACKET_BYTES // 4)]
             more = offset + len(part) < len(description(self._registers))
             return (b"m" if more else b"l") + part
@@ -221,3 +222,14 @@ class GdbSession:
             return _UNKNOWN
         self._reader.acknowledges = False
         return _OK
+
+
+def _number(digits: bytes) -> int:
+    """A number as packets have them.
+
+    Raises:
+        ValueError: it is none: no sign, no space, no prefix.
+    """
+    if not digits.isalnum():
+        raise ValueError(f"{digits!r} is no hexadecimal number")
+    return int(digits, 16)
