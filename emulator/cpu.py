@@ -6,8 +6,10 @@ from typing import Protocol
 from . import events, operands, segments
 from .breakpoints import Breakpoints
 from .cpu_model import CpuModel
+from .exceptions import SS as SS_FAULT
 from .exceptions import GuestFault
 from .fetch import Entry, Fetcher
+from .legacy import WrappingMmu, wrapped_address
 from .memory import GuestMemory
 from .registers import (
     CR0_AM,
@@ -87,7 +89,7 @@ class Cpu:
         self.model = model
         self.retired = 0
         self.read_tsc: Callable[[], int] = lambda: self.retired
-        self.mmu = Mmu(self.state, memory, model.physical_bits)
+        self.mmu = (WrappingMmu if model.quirks.wraps else Mmu)(self.state, memory, model.physical_bits)
         self.breakpoints = Breakpoints(self.state, self.mmu)
         self.fetcher = Fetcher(self)
         memory.on_code_write = self.fetcher.forget_page
@@ -105,6 +107,7 @@ class Cpu:
         self._interrupt_line = False
         self._exit_request = False
         self._slice_break = False
+        self.stop_word = memoryview(bytearray(4)).cast("i")
         self._generation = memory.generation
         self.state_changed()
 
@@ -140,9 +143,14 @@ class Cpu:
         self._slice_break = wanted
         self.attention = True
 
+    def request_stop(self) -> None:
+        """End the run at the next boundary. The one method that may be called while another thread runs the CPU."""
+        self.stop_word[0] = 1
+        self.attention = True
+
     def request_smi(self) -> None:
-        """Latch an SMI; one is held, not a count."""
-        self.state.smi_pending = True
+        """Latch an SMI; one is held, not a count. A model without SMM has no such pin."""
+        self.state.smi_pending = "SMM" in self.model.features
         self.attention = True
 
     def request_nmi(self) -> None:
@@ -205,7 +213,7 @@ class Cpu:
     def _careful_step(self) -> bool:
         """One step where an event, a shadow, a trap or a breakpoint may matter; False if none can be done."""
         state = self.state
-        if self._exit_request or self._slice_break or state.triple_fault:
+        if self._exit_request or self._slice_break or state.triple_fault or self.stop_word[0]:
             return False
         events.deliver_due(self)
         if state.triple_fault or state.mp_state != MP_RUNNABLE:
@@ -270,6 +278,8 @@ class Cpu:
             or self._exit_request
             or self._slice_break
         )
+        if self.stop_word[0]:  # it may have been set meanwhile
+            self.attention = True
 
     # ---- derived state ----
 
@@ -290,7 +300,7 @@ class Cpu:
         long_mode = state.efer & EFER_LMA
         self.bits = 64 if long_mode and cs.l else 32 if cs.db else 16
         self.stack_mask = MASK64 if self.bits == 64 else MASK32 if ss.db else MASK16
-        self.linear_mask = MASK64 if long_mode else MASK32
+        self.linear_mask = MASK64 if long_mode or self.model.quirks.wraps else MASK32
         user = state.cpl == 3
         self.mmu.select(user)
         self.update_alignment_check()
@@ -374,5 +384,22 @@ class Cpu:
             return operands.checked_stack_offset(offset, size)
         ss = self.state.segs[SS]
         if offset + size - 1 > (ss.write_end if write else ss.read_end):
-            segments.check(self.state, SS, offset, size, write)
+            return self.overrun(SS, offset, size, write)
         return ss.base + offset & MASK32
+
+    def overrun(self, index: int, offset: int, size: int, write: bool) -> int:
+        """Linear address of an access that the derived ends of its segment do not allow.
+
+        Raises:
+            GuestFault: #GP(0) or #SS(0); a 286 has only #GP in real mode.
+        """
+        quirks, base = self.model.quirks, self.state.segs[index].base
+        if quirks.wraps:
+            return wrapped_address(base, offset)
+        try:
+            segments.check(self.state, index, offset, size, write)
+        except GuestFault as fault:
+            if fault.vector == SS_FAULT and not self.state.cr0 & CR0_PE:
+                raise GuestFault(quirks.stack_fault, 0) from None
+            raise
+        return base + offset & MASK32
