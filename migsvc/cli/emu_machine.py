@@ -179,7 +179,7 @@ def _resumed(source: Source) -> Machine:
     """Return the machine of a stream file, every digest compared; its own parameters count."""
     from emulator.bridge import restore_state
     from emulator.machine import Machine
-    from migsvc.backends.emulator import described
+    from migsvc.backends.emulator_config import described
     from migsvc.cli.stream_files import read_stream
     from migsvc.errors import MigsvcError
     from schemas.errors import SchemaError
@@ -211,8 +211,8 @@ def write_snapshot(machine: Machine, path: Path) -> None:
     Raises:
         CliError: REFUSED, the machine has devices that a stream cannot carry; FAILED, the file cannot be written.
     """
-    from emulator.bridge import memory_map, save_sections
-    from migsvc.backends.emulator import BACKEND, describe
+    from emulator.bridge import BACKEND, memory_map, save_sections
+    from migsvc.backends.emulator_config import describe
     from migsvc.stream import Config, StreamHeader, write_machine
     from migsvc.transport.pages import all_pages, select
     from schemas.errors import SchemaError
@@ -222,7 +222,7 @@ def write_snapshot(machine: Machine, path: Path) -> None:
     config = Config(
         vm_id=str(uuid.uuid4()),
         vm_name=path.stem,
-        backend=BACKEND.name,
+        backend=BACKEND,
         guest=None,
         epoch=1,
         source_host="emu",

@@ -8,7 +8,7 @@ import binascii
 import uuid
 from typing import Any
 
-from migsvc.backends.config import Image, VmConfig
+from migsvc.backends.config import Boot, Image, VmConfig
 from migsvc.errors import (
     ConflictError,
     InputError,
@@ -21,7 +21,7 @@ from migsvc.service.context import Host
 from migsvc.service.hub import wait_for_news
 from migsvc.service.journal import now
 from migsvc.service.paging import rows_of
-from migsvc.service.records import ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
+from migsvc.service.records import BootSpec, ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
 from migsvc.service.registry import LiveVm
 from migsvc.service.vm_lookup import VmLookup
 from migsvc.service.vm_state import machine_state, memory_map, pause_worker, require_legal, sample
@@ -60,6 +60,10 @@ class Vms:
             guest=request.guest,
             guest_params=request.guest_params,
             images=tuple(Image(spec.as_id, spec.gpa, _decode(spec.data_base64)) for spec in request.images),
+            boot=_boot(request.boot),
+            entry=request.entry,
+            cpu_model=request.cpu_model,
+            board=request.board,
             ram_bytes=request.ram_bytes,
             paced=self._host.settings.paced,
         )
@@ -331,6 +335,10 @@ class Vms:
         limit = self._host.settings.max_ram_bytes
         if ram_bytes > limit:
             raise LimitError(f"{ram_bytes} bytes of RAM; this host gives a VM at most {limit}", limit=limit)
+
+
+def _boot(spec: BootSpec | None) -> Boot | None:
+    return None if spec is None else Boot(spec.kind, _decode(spec.data_base64), spec.append)
 
 
 def _decode(text: str) -> bytes:
