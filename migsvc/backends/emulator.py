@@ -138,8 +138,15 @@ class EmulatorVm:
         return describe(self._machine.config)
 
     def save(self) -> SavedState:
-        """Return the state as raw structs."""
-        vm, vcpus = save_sections(self._machine)
+        """Return the state as raw structs.
+
+        Raises:
+            ConflictError: the machine has devices whose state no stream can carry.
+        """
+        try:
+            vm, vcpus = save_sections(self._machine)
+        except SchemaError as error:
+            raise ConflictError(str(error)) from error
         return SavedState(dict(vm), [dict(vcpu) for vcpu in vcpus])
 
     def load(self, saved: SavedState) -> None:

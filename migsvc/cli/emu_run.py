@@ -138,12 +138,23 @@ def drive(machine: Machine, terminal: Terminal, plan: Plan) -> int:
             say(str(error))
             return EmuExit.UNSUPPORTED
         terminal.attend()
-        if result.reason is StopReason.HALTED and terminal.wait_for_input():
-            terminal.attend()
-        elif result.reason is not StopReason.BUDGET:
+        if result.reason is StopReason.HALTED and (_woken(machine, terminal) or terminal.interrupted):
+            continue
+        if result.reason is not StopReason.BUDGET:
             return exit_status(machine, result)
     say("interrupted")
     return EmuExit.INTERRUPTED
+
+
+def _woken(machine: Machine, terminal: Terminal) -> bool:
+    """Whether input wakes a guest that nothing in the machine would wake."""
+    from emulator.machine import StopReason
+
+    while machine.run(0).reason is StopReason.HALTED:
+        if not terminal.wait_for_input():
+            return False
+        terminal.attend()
+    return True
 
 
 def exit_status(machine: Machine, result: RunResult) -> int:

@@ -55,8 +55,11 @@ class Terminal:
             _write(sys.stderr, data)
 
     def wait_for_input(self) -> bool:
-        """Wait for something to wake a guest that listens to its serial port; False if nothing can come."""
-        if not self._machine.serial.ier & IER_RDI:
+        """Wait for something to wake a guest that listens to its serial port; False if nothing can come, or it would not.
+
+        A guest that sleeps on with input in its FIFO has its interrupts off.
+        """
+        if not self._machine.serial.ier & IER_RDI or self._machine.serial.rx_len:
             return False
         while not self.interrupted and not self._pending and self._input is not None:
             if self._readable(POLL_S):

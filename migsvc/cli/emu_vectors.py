@@ -29,6 +29,14 @@ def register(app: typer.Typer) -> None:
     app.command("vectors", epilog=EPILOG)(vectors)
 
 
+def _list_exclusions(wanted: bool) -> None:
+    if wanted:
+        from emulator.vectors import EXCLUSIONS
+
+        print_rows(["name", "why"], [[name, rule.reason] for name, rule in EXCLUSIONS.items()])
+        raise typer.Exit
+
+
 def vectors(
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl[.xz]", help="one test a line")],
     exclude: Annotated[
@@ -39,8 +47,9 @@ def vectors(
     flags: Annotated[
         Path | None, typer.Option(help=f"masks of defined FLAGS bits by form; default: {FLAGS_FILE} beside FILE")
     ] = None,
-    list_exclusions: Annotated[
-        bool, typer.Option("--list-exclusions", help="print the known differences, stop")
+    list_exclusions: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--list-exclusions", callback=_list_exclusions, is_eager=True, help="print the known differences"),
     ] = False,
     output: OutputOption = "table",
 ) -> None:
@@ -49,12 +58,7 @@ def vectors(
     `--exclude` takes names separated by commas and can be repeated: names of `--list-exclusions`, forms (`F6.1`),
     patterns of test names (`lock *`).
     """
-    from emulator.vectors import EXCLUSIONS
-
     with reporting(output):
-        if list_exclusions:
-            print_rows(["name", "why"], [[name, rule.reason] for name, rule in EXCLUSIONS.items()])
-            return
         names = [name.strip() for text in exclude or [] for name in text.split(",") if name.strip()]
         tally = _run(file, names, limit, cpu, _masks(flags, file.with_name(FLAGS_FILE)))
         _print(tally, output)
