@@ -55,7 +55,7 @@ class Terminal:
             _write(sys.stderr, data)
 
     def wait_for_input(self) -> bool:
-        """Wait for something to wake a guest that listens to its serial port; False if nothing can come, or it would not.
+        """Wait for something to wake a guest that listens to its serial port; False if nothing would.
 
         A guest that sleeps on with input in its FIFO has its interrupts off.
         """
