@@ -16,10 +16,19 @@ EXECUTE, WRITE, PORT, READ_WRITE = range(4)
 _LENGTHS = (1, 2, 8, 4)
 
 
+class DebuggerStop(Exception):  # noqa: N818 - not a mistake of anybody
+    """A debugger's breakpoint lies on the instruction at RIP; the state is that before it.
+
+    What was due is delivered: a breakpoint on the first instruction of a handler is met inside the handler.
+    """
+
+
 class Breakpoints:
     """Armed breakpoints and the hits of the instruction at hand.
 
     Pages with data breakpoints stay out of the translation caches, so that every access to them is looked at.
+    `debugger` holds linear addresses at which a run ends with DebuggerStop; the guest sees nothing of them. Call
+    `refresh` after changing it.
     """
 
     def __init__(self, state: CpuState, mmu: "Mmu") -> None:
@@ -28,6 +37,7 @@ class Breakpoints:
         self._hits = 0
         self._rows: list[tuple[int, int, int, int]] = []
         self.armed = False
+        self.debugger: frozenset[int] = frozenset()
         self._code = False
         mmu.on_watched = self._data_access
 
@@ -40,7 +50,7 @@ class Breakpoints:
             if dr7 >> 2 * n & 3
             for length in (_LENGTHS[dr7 >> 18 + 4 * n & 3],)
         ]
-        self.armed = bool(self._rows)
+        self.armed = bool(self._rows or self.debugger)
         self._code = any(kind == EXECUTE for _, kind, _, _ in self._rows)
         self._mmu.watched_pages = frozenset(at >> 12 for _, kind, at, _ in self._rows if kind in (WRITE, READ_WRITE))
         self._mmu.flush()
@@ -50,13 +60,18 @@ class Breakpoints:
 
         Raises:
             GuestFault: #DB.
+            DebuggerStop: the breakpoint is a debugger's.
         """
         self._hits = 0
-        if not self._code or suppressed:
+        if not self._code and not self.debugger:
             return
         state = self._state
         flat = state.efer & EFER_LMA and state.segs[CS].l
         linear = rip & MASK64 if flat else state.segs[CS].base + rip & MASK32
+        if linear in self.debugger:
+            raise DebuggerStop
+        if not self._code or suppressed:
+            return
         hits = sum(1 << n for n, kind, at, _ in self._rows if kind == EXECUTE and at == linear)
         if hits:
             raise GuestFault(DB, None, hits)

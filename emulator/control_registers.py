@@ -44,9 +44,10 @@ def write_cr0(cpu: "Cpu", value: int) -> None:
         GuestFault: #GP(0) for an illegal combination or illegal PDPTEs.
     """
     state = cpu.state
+    value &= cpu.model.cr0_mask | ~CR0_DEFINED
     if value >> 32 or (value & CR0_PG and not value & CR0_PE) or (value & CR0_NW and not value & CR0_CD):
         raise general_protection()
-    value = value & CR0_DEFINED | CR0_ET
+    value = value & cpu.model.cr0_mask | CR0_ET
     efer, cs_long = state.efer, state.segs[CS].l
     if value & CR0_PG and not state.cr0 & CR0_PG and efer & EFER_LME:
         if not state.cr4 & CR4_PAE or cs_long:

@@ -1,13 +1,15 @@
 """The CPU: steps, events at their boundaries, the instruction cache, and what instructions share."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from . import events, operands, segments
 from .breakpoints import Breakpoints
+from .cpu_bus import Bus
 from .cpu_model import CpuModel
+from .exceptions import SS as SS_FAULT
 from .exceptions import GuestFault
 from .fetch import Entry, Fetcher
+from .legacy import WrappingMmu, wrapped_address
 from .memory import GuestMemory
 from .registers import (
     CR0_AM,
@@ -32,40 +34,6 @@ from .state import CpuState
 from .translate import Mmu
 
 
-class Bus(Protocol):
-    """What the CPU reaches besides memory: I/O ports, the interrupt controllers, the local APIC's registers."""
-
-    def port_read(self, port: int, size: int) -> int:
-        """IN of 1, 2 or 4 bytes."""
-
-    def port_write(self, port: int, size: int, value: int) -> None:
-        """OUT of 1, 2 or 4 bytes."""
-
-    def acknowledge(self) -> int:
-        """Accept the interrupt that `Cpu.interrupt_line` announces: the vector to deliver."""
-
-    def read_tpr(self) -> int:
-        """CR8: task priority class, 0 to 15."""
-
-    def write_tpr(self, value: int) -> None:
-        """Set the task priority class."""
-
-    def apic_base_changed(self, value: int) -> None:
-        """IA32_APIC_BASE was written."""
-
-    def read_apic_msr(self, index: int) -> int:
-        """IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
-
-    def write_apic_msr(self, index: int, value: int) -> None:
-        """Write IA32_TSC_DEADLINE, or a local APIC register in x2APIC mode."""
-
-    def tsc_changed(self) -> None:
-        """The time-stamp counter was set."""
-
-    def init(self) -> None:
-        """The CPU was reset by INIT."""
-
-
 class Cpu:
     """One vCPU over guest memory and a bus.
 
@@ -88,7 +56,7 @@ class Cpu:
         self.keeps_smm_shadow = True
         self.retired = 0
         self.read_tsc: Callable[[], int] = lambda: self.retired
-        self.mmu = Mmu(self.state, memory, model.physical_bits)
+        self.mmu = (WrappingMmu if model.quirks.wraps else Mmu)(self.state, memory, model.physical_bits)
         self.breakpoints = Breakpoints(self.state, self.mmu)
         self.fetcher = Fetcher(self)
         memory.on_code_write = self.fetcher.forget_page
@@ -106,6 +74,7 @@ class Cpu:
         self._interrupt_line = False
         self._exit_request = False
         self._slice_break = False
+        self.stop_word = memoryview(bytearray(4)).cast("i")
         self._generation = memory.generation
         self.state_changed()
 
@@ -141,9 +110,14 @@ class Cpu:
         self._slice_break = wanted
         self.attention = True
 
+    def request_stop(self) -> None:
+        """End the run at the next boundary. The one method that may be called while another thread runs the CPU."""
+        self.stop_word[0] = 1
+        self.attention = True
+
     def request_smi(self) -> None:
-        """Latch an SMI; one is held, not a count."""
-        self.state.smi_pending = True
+        """Latch an SMI; one is held, not a count. A model without SMM has no such pin."""
+        self.state.smi_pending = "SMM" in self.model.features
         self.attention = True
 
     def request_nmi(self) -> None:
@@ -206,7 +180,7 @@ class Cpu:
     def _careful_step(self) -> bool:
         """One step where an event, a shadow, a trap or a breakpoint may matter; False if none can be done."""
         state = self.state
-        if self._exit_request or self._slice_break or state.triple_fault:
+        if self._exit_request or self._slice_break or state.triple_fault or self.stop_word[0]:
             return False
         events.deliver_due(self)
         if state.triple_fault or state.mp_state != MP_RUNNABLE:
@@ -271,6 +245,8 @@ class Cpu:
             or self._exit_request
             or self._slice_break
         )
+        if self.stop_word[0]:  # it may have been set meanwhile
+            self.attention = True
 
     # ---- derived state ----
 
@@ -291,7 +267,7 @@ class Cpu:
         long_mode = state.efer & EFER_LMA
         self.bits = 64 if long_mode and cs.l else 32 if cs.db else 16
         self.stack_mask = MASK64 if self.bits == 64 else MASK32 if ss.db else MASK16
-        self.linear_mask = MASK64 if long_mode else MASK32
+        self.linear_mask = MASK64 if long_mode or self.model.quirks.wraps else MASK32
         user = state.cpl == 3
         self.mmu.select(user)
         self.update_alignment_check()
@@ -375,5 +351,22 @@ class Cpu:
             return operands.checked_stack_offset(offset, size)
         ss = self.state.segs[SS]
         if offset + size - 1 > (ss.write_end if write else ss.read_end):
-            segments.check(self.state, SS, offset, size, write)
+            return self.overrun(SS, offset, size, write)
         return ss.base + offset & MASK32
+
+    def overrun(self, index: int, offset: int, size: int, write: bool) -> int:
+        """Linear address of an access that the derived ends of its segment do not allow.
+
+        Raises:
+            GuestFault: #GP(0) or #SS(0); a 286 has only #GP in real mode.
+        """
+        quirks, base = self.model.quirks, self.state.segs[index].base
+        if quirks.wraps:
+            return wrapped_address(base, offset)
+        try:
+            segments.check(self.state, index, offset, size, write)
+        except GuestFault as fault:
+            if fault.vector == SS_FAULT and not self.state.cr0 & CR0_PE:
+                raise GuestFault(quirks.stack_fault, 0) from None
+            raise
+        return base + offset & MASK32

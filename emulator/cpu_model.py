@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from .exceptions import GP, SS
 from .registers import (
+    CR0_DEFINED,
     CR4_DE,
     CR4_MCE,
     CR4_PAE,
@@ -19,6 +21,11 @@ from .registers import (
     EFER_LME,
     EFER_NXE,
     EFER_SCE,
+    FLAG_AC,
+    FLAG_IOPL,
+    FLAG_NT,
+    FLAG_RF,
+    FLAG_VM,
     FLAGS_DEFINED,
     MSR_APIC_BASE,
     MSR_CSTAR,
@@ -52,12 +59,35 @@ class CpuidLeaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Quirks:
+    """How processors before the 386 differ in what they do, rather than in what they have.
+
+    `opcode_map` names the table of `legacy` that decodes, `shift_mask` cuts shift counts, `pushed_ones` are flags that
+    read as ones, `status_ones` bits of SMSW that do. `wraps`: there are no segment limits. `stack_fault` is the vector
+    of an overrun of the stack segment in real mode, `divide_error_behind` says that #DE returns behind the division,
+    `strings_move_first` that a faulting string instruction has counted and moved its index registers.
+
+    Source: SDM vol. 3B 23 (architecture compatibility).
+    """
+
+    opcode_map: str = ""
+    shift_mask: int = 0x1F
+    push_sp_lowered: bool = False
+    wraps: bool = False
+    pushed_ones: int = 0
+    status_ones: int = 0
+    stack_fault: int = SS
+    divide_error_behind: bool = False
+    strings_move_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CpuModel:
     """What a vCPU offers: all else raises #UD or #GP in the guest.
 
     `features` are the decoder's names of instruction sets (CpuidFeature), `cr4_mask` and `efer_mask` the bits a
-    program may set, `flags` the flags that exist, `msr_indices` the MSRs a snapshot holds, in the order in which they
-    are saved.
+    program may set, `flags` the flags that exist and `real_flags` those of real mode, `cr0_mask` the bits of CR0,
+    `msr_indices` the MSRs a snapshot holds, in the order in which they are saved.
     """
 
     name: str
@@ -69,6 +99,9 @@ class CpuModel:
     physical_bits: int
     reset_rdx: int
     flags: int = FLAGS_DEFINED
+    real_flags: int = FLAGS_DEFINED
+    cr0_mask: int = CR0_DEFINED
+    quirks: Quirks = Quirks()
 
     @property
     def x2apic(self) -> bool:
@@ -119,6 +152,32 @@ _FEATURES_X86_64 = _FEATURES_PENTIUM | {
 }  # fmt: skip
 
 _CR4_PENTIUM = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_MCE
+
+_FEATURES_8086 = frozenset({"INTEL8086", "INTEL8086_ONLY", "PAUSE"})  # F3 90 is a NOP
+_FEATURES_286 = frozenset({"INTEL8086", "INTEL186", "INTEL286", "PAUSE"})
+_FEATURES_386 = _FEATURES_286 | {"INTEL386"}
+_FLAGS_16 = 0xFD5
+_FLAGS_PROTECTED_16 = _FLAGS_16 | FLAG_IOPL | FLAG_NT
+_FLAGS_386 = _FLAGS_PROTECTED_16 | FLAG_RF | FLAG_VM
+
+
+def _early(name: str, features: frozenset[str], physical_bits: int, reset_rdx: int, flags: int, cr0_mask: int,
+           real_flags: int | None = None, quirks: Quirks = Quirks()) -> CpuModel:  # fmt: skip
+    """A processor without CPUID, CR4, EFER and MSRs."""
+    real = flags if real_flags is None else real_flags
+    return CpuModel(name, (), features, 0, 0, (), physical_bits, reset_rdx, flags, real, cr0_mask, quirks)
+
+
+I8086 = _early(
+    "8086", _FEATURES_8086, 20, 0, _FLAGS_16, 0,
+    quirks=Quirks("8086", 0xFF, push_sp_lowered=True, wraps=True, pushed_ones=0xF000, divide_error_behind=True),
+)  # fmt: skip
+I286 = _early(
+    "286", _FEATURES_286, 24, 0, _FLAGS_PROTECTED_16, 0xF, _FLAGS_16,
+    Quirks("286", status_ones=0xFFF0, stack_fault=GP, strings_move_first=True),
+)  # fmt: skip
+I386 = _early("386", _FEATURES_386, 32, 0x303, _FLAGS_386, 0x8000001F)
+I486 = _early("486", _FEATURES_386 | {"INTEL486"}, 32, 0x402, _FLAGS_386 | FLAG_AC, CR0_DEFINED)
 
 PENTIUM = CpuModel(
     name="pentium",
@@ -171,5 +230,5 @@ X86_64 = CpuModel(
     reset_rdx=0x663,
 )
 
-MODELS = {model.name: model for model in (X86_64, PENTIUM)}
+MODELS = {model.name: model for model in (X86_64, PENTIUM, I486, I386, I286, I8086)}
 """CPU models by name."""

@@ -6,7 +6,8 @@ from .config import PAGE_BYTES
 from .decode import MAX_BYTES, Decoded, InvalidInstruction, TruncatedInstruction, decode
 from .exceptions import GuestFault, general_protection
 from .instruction import Action, compile_instruction, find_block, load_families, raise_invalid
-from .registers import CS, MASK32, MASK64
+from .legacy import Decoder
+from .registers import CS, MASK16, MASK32, MASK64
 from .translate import canonical
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Fetcher:
         self._pages: dict[int, dict[int, tuple[Action, int]]] = {}
         self._views: dict[ContextKey, dict[int, Entry]] = {}
         self._mode = 0
+        quirks = cpu.model.quirks
+        self._decoder = Decoder(quirks.opcode_map) if quirks.opcode_map else decode
+        self._wraps = quirks.wraps
         self.epoch = 0
 
     def select(self, mode: int, user: bool) -> dict[int, Entry]:
@@ -96,12 +100,16 @@ class Fetcher:
         return self._enter(rip, (action, length))
 
     def learn(self, rip: int) -> Decoded | None:
-        """The instruction at `rip` if its entry may be kept until this view is emptied, else None (a fault is none too).
+        """The instruction at `rip` if its entry may be kept until this view is emptied, else None (as for a fault).
+
+        It is None on a model with quirks, too, which the fast tier does not know.
 
         Raises:
             UnsupportedInstruction: the instruction is not built.
         """
         cpu = self._cpu
+        if self._decoder is not decode:
+            return None
         try:
             if rip not in cpu.code:
                 self.fetch(rip)
@@ -135,7 +143,9 @@ class Fetcher:
         return cs.base + rip & MASK32, min(MAX_BYTES, cs.limit - rip + 1)
 
     def _behind(self, rip: int, length: int) -> int:
-        """RIP of the next instruction. A 16-bit IP is not wrapped: it runs into the segment limit."""
+        """RIP of the next instruction. A 16-bit IP is not wrapped: it runs into the segment limit, if there is one."""
+        if self._wraps:
+            return rip + length & MASK16
         return rip + length & (MASK64 if self._cpu.bits == 64 else MASK32)
 
     def _enter(self, rip: int, known: tuple[Action, int]) -> Entry:
@@ -159,15 +169,26 @@ class Fetcher:
         crosses: int | None = None
         try:
             try:
-                insn = decode(code, cpu.bits)
+                insn = self._decoder(code, cpu.bits)
             except TruncatedInstruction:
+                if room < MAX_BYTES and self._wraps:
+                    return self._decode_wrapped(linear)
                 if first == room:
                     raise
                 beyond = cpu.mmu.fetch_physical(linear + first & cpu.linear_mask)
                 crosses = memory.page_offset(as_id, beyond)
-                insn = decode(code + memory.read_bytes(as_id, beyond, room - first), cpu.bits)
+                insn = self._decoder(code + memory.read_bytes(as_id, beyond, room - first), cpu.bits)
         except TruncatedInstruction:
             raise general_protection() from None
         except InvalidInstruction:
             return raise_invalid, 1, crosses
         return compile_instruction(cpu, insn, linear), insn.length, crosses
+
+    def _decode_wrapped(self, linear: int) -> tuple[Action, int, int | None]:
+        """The same for an instruction that goes on at the start of its segment; it is not kept."""
+        cpu = self._cpu
+        base = cpu.state.segs[CS].base
+        places = [base + (linear - base + n & MASK16) for n in range(MAX_BYTES)]
+        code = b"".join(self._memory.read_bytes(0, cpu.mmu.fetch_physical(at), 1) for at in places)
+        insn = self._decoder(code, cpu.bits)
+        return compile_instruction(cpu, insn, linear), insn.length, -1

@@ -57,25 +57,26 @@ class Frame:
             GuestFault: #SS with the error code given, #PF.
         """
         sp = self.sp - size & self._mask
-        seg = self._seg
         if self._mask == MASK64:
             linear = sp
             if not canonical(sp):
                 raise GuestFault(SS, self._error_code)
         else:
-            self._check(sp, size)
-            linear = seg.base + sp & MASK32
+            linear = self._checked(sp, size)
         self._cpu.mmu.write[size](linear, value & (1 << 8 * size) - 1)
         self.sp = sp
 
-    def _check(self, sp: int, size: int) -> None:
+    def _checked(self, sp: int, size: int) -> int:
         seg = self._seg
         if seg.type & segments.TYPE_EXPAND_DOWN and not seg.type & segments.TYPE_CODE:
             fits = sp > seg.limit and sp + size - 1 <= (MASK32 if seg.db else MASK16)
         else:
             fits = sp + size - 1 <= seg.limit
-        if not fits:
-            raise GuestFault(SS, self._error_code)
+        if fits:
+            return seg.base + sp & MASK32
+        if self._cpu.real_segments:
+            return self._cpu.overrun(SS_INDEX, sp, size, True)
+        raise GuestFault(SS, self._error_code)
 
 
 def deliver(cpu: "Cpu", vector: int, error_code: int | None, source: Source) -> None:
@@ -111,7 +112,8 @@ def _deliver_real(cpu: "Cpu", vector: int) -> None:
         raise general_protection(vector * 8 + 2)
     target = cpu.mmu.read_slow(state.idtr.base + 4 * vector & MASK32, 4, 0)
     frame = Frame(cpu, state.segs[SS_INDEX], state.gpr[4], MASK16, 0)
-    for value in (state.rflags & MASK16 | FLAG_FIXED, state.segs[CS].selector, state.rip):
+    flags = state.rflags & MASK16 | FLAG_FIXED | cpu.model.quirks.pushed_ones
+    for value in (flags, state.segs[CS].selector, state.rip):
         frame.push(value, 2)
     state.gpr[4] = state.gpr[4] & ~MASK16 | frame.sp
     state.rflags &= ~(FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF)

@@ -7,6 +7,7 @@ from .bus import MachineBus
 from .config import PAGE_BYTES, Board, MachineConfig
 from .cpu import Cpu
 from .cpu_model import MODELS
+from .devices import lapic
 from .devices.debug_exit import DEBUG_EXIT_PORT, DebugExit
 from .devices.ioapic import pin_of
 from .devices.lapic import APIC_BASE_ENABLE, APIC_BASE_X2APIC, Lapic
@@ -30,6 +31,7 @@ class StopReason(StrEnum):
     HALTED = "halted"  # HLT, and nothing in the machine can ever wake the vCPU
     SHUTDOWN = "shutdown"  # the vCPU is in a state that nothing here ends (waiting for INIT or SIPI)
     TRIPLE_FAULT = "triple_fault"
+    STOPPED = "stopped"  # another thread asked for it
     DEBUG_EXIT = "debug_exit"  # the guest wrote to the debug-exit port
 
 
@@ -278,10 +280,20 @@ class Machine:
 
     def _line_would_wake(self, irq: int) -> bool:
         """Whether a rise of an interrupt line would end HLT, were it to come now."""
-        interrupts_on = bool(self.cpu.state.rflags & FLAG_IF)
+        state = self.cpu.state
+        interrupts_on = bool(state.rflags & FLAG_IF)
         if interrupts_on and self.lapic.accepts_pic() and self.pic.edge_would_interrupt(irq):
             return True
-        return self.pc is not None and self.pc.ioapic.would_wake(pin_of(irq), interrupts_on)
+        if self.pc is None:
+            return False
+        match self.pc.ioapic.would_deliver(pin_of(irq)):
+            case lapic.DELIVER_FIXED | lapic.DELIVER_LOWEST:
+                return interrupts_on
+            case lapic.DELIVER_NMI:
+                return not state.nmi_masked
+            case lapic.DELIVER_SMI | lapic.DELIVER_INIT:
+                return not state.smm
+        return False
 
     # ---- from outside ----
 

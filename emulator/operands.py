@@ -6,7 +6,6 @@ A value handed to a store must fit the operand's size; a value read does.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import segments
 from .decode import BASE_RIP, NO_REGISTER, Decoded, Memory, Operand
 from .exceptions import stack_fault
 from .registers import FS, MASK16, MASK32, MASK64, SS
@@ -48,23 +47,23 @@ def linear_address(cpu: "Cpu", memory: Memory, size: int, write: bool, bits: int
 
 def segment_address(cpu: "Cpu", offset: Address, index: int, size: int, write: bool, bits: int) -> Address:
     """As `linear_address`, from an offset."""
-    state, seg = cpu.state, cpu.state.segs[index]
+    seg = cpu.state.segs[index]
     if bits == 64:
         if index >= FS:
             return lambda: offset() + seg.base & MASK64
         return _checked_stack(offset, size) if index == SS else offset
-    last, check = size - 1, segments.check
+    last, overrun = size - 1, cpu.overrun
 
     def write_address() -> int:
         at = offset()
         if at + last > seg.write_end:
-            check(state, index, at, size, True)
+            return overrun(index, at, size, True)
         return at + seg.base & MASK32
 
     def read_address() -> int:
         at = offset()
         if at + last > seg.read_end:
-            check(state, index, at, size, False)
+            return overrun(index, at, size, False)
         return at + seg.base & MASK32
 
     return write_address if write else read_address

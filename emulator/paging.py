@@ -48,6 +48,7 @@ class Walker:
     def __init__(self, state: CpuState, memory: GuestMemory, physical_bits: int) -> None:
         self._state = state
         self._memory = memory
+        self._every_line = (1 << physical_bits) - 1
         self._address_mask = (1 << physical_bits) - 1 & ~0xFFF
         self._beyond_physical = ((1 << 52) - 1) & ~((1 << physical_bits) - 1)
         self._physical_bits = physical_bits
@@ -68,7 +69,7 @@ class Walker:
         """
         state = self._state
         if not state.cr0 & CR0_PG:
-            return linear, True
+            return linear & self._every_line, True
         if not state.cr4 & CR4_PAE:
             return self._walk_levels(linear, access, state.cr3 & 0xFFFFF000, SHIFTS_32_BIT)
         if state.efer & EFER_LMA:

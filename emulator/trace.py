@@ -56,12 +56,17 @@ def code_bits(state: CpuState) -> int:
     return 32 if cs.db and state.cr0 & CR0_PE else 16
 
 
+def linear_rip(state: CpuState) -> int:
+    """Linear address of the next instruction."""
+    return state.rip if code_bits(state) == 64 else (state.segs[CS].base + state.rip) & MASK32
+
+
 def peek(machine: Machine, linear: int, size: int) -> bytes:
     """Read through the page tables without setting accessed bits; stops before a page that is not there."""
     as_id = int(machine.cpu.state.smm)
     data = b""
     while len(data) < size:
-        gpa = _walk(machine, as_id, linear + len(data))
+        gpa = physical_of(machine, linear + len(data))
         if gpa is None or machine.memory.page_offset(as_id, gpa) < 0:
             break
         part = min(size - len(data), PAGE_BYTES - gpa % PAGE_BYTES)
@@ -69,9 +74,9 @@ def peek(machine: Machine, linear: int, size: int) -> bytes:
     return data
 
 
-def _walk(machine: Machine, as_id: int, linear: int) -> int | None:
-    """Guest physical address of a linear one, or None. Source: SDM vol. 3A 4.3-4.5."""
-    state, memory = machine.cpu.state, machine.memory
+def physical_of(machine: Machine, linear: int) -> int | None:
+    """Guest physical address of a linear one, no bit of memory changed, or None. Source: SDM vol. 3A 4.3-4.5."""
+    state, memory, as_id = machine.cpu.state, machine.memory, int(machine.cpu.state.smm)
     shifts: tuple[int, ...]
     if not state.cr0 & CR0_PG:
         return linear & MASK32
@@ -101,8 +106,7 @@ def _walk(machine: Machine, as_id: int, linear: int) -> int | None:
 def _place(machine: Machine) -> str:
     """Mode, address, bytes and text of the instruction at RIP."""
     state = machine.cpu.state
-    bits, cs = code_bits(state), state.segs[CS]
-    linear = state.rip if bits == 64 else (cs.base + state.rip) & MASK32
+    bits, cs, linear = code_bits(state), state.segs[CS], linear_rip(state)
     mode = ("smm" if state.smm else "real" if not state.cr0 & CR0_PE else "prot") if bits != 64 else "long"
     code = peek(machine, linear, MAX_BYTES)
     try:

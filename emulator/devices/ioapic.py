@@ -60,14 +60,15 @@ class Ioapic:
             self.delivered &= ~bit
             self._service(pin)
 
-    def would_wake(self, pin: int, interrupts_on: bool) -> bool:
-        """Whether a rise of the line would wake the vCPU, were it to come now; `interrupts_on` is RFLAGS.IF."""
+    def would_deliver(self, pin: int) -> int | None:
+        """Delivery mode of the message that a rise of the line would bring to the vCPU, were it to come now."""
         entry = self.table[pin]
         if entry & MASKED or (entry & LEVEL and entry & REMOTE_IRR) or not self._addressed(entry):
-            return False
-        if entry >> _DELIVERY_MODE_SHIFT & 7 in (DELIVER_FIXED, DELIVER_LOWEST):
-            return interrupts_on and self._lapic.software_enabled and self._lapic.deliverable(entry & 0xFF)
-        return self._lapic.hardware_enabled
+            return None
+        mode = entry >> _DELIVERY_MODE_SHIFT & 7
+        if mode in (DELIVER_FIXED, DELIVER_LOWEST):
+            return mode if self._lapic.software_enabled and self._lapic.deliverable(entry & 0xFF) else None
+        return mode if self._lapic.hardware_enabled else None
 
     def _addressed(self, entry: int) -> bool:
         return self._lapic.addressed_by(entry >> 56, bool(entry & _LOGICAL), is_message=True)

@@ -54,11 +54,16 @@ def _undefined() -> None:
     raise undefined_opcode()
 
 
+def _exists(cpu: Cpu, number: int) -> bool:
+    """Whether the model has a control register: CR4 came with CPUID."""
+    return number != 4 or "CPUID" in cpu.model.features
+
+
 @op("MOV", syntax="MOV r32/64, CRn", form="r,c")
 def mov_from_control(cpu: Cpu, insn: Decoded) -> Action:
     """Read CR0, CR2, CR3, CR4 or CR8."""
     read = _READERS.get(insn.operands[1].value)
-    if read is None:
+    if read is None or not _exists(cpu, insn.operands[1].value):
         return _undefined
     put, mask = store(cpu, insn, 0), (1 << 8 * insn.operands[0].size) - 1
     return privileged(cpu, lambda: put(read(cpu) & mask))
@@ -68,7 +73,7 @@ def mov_from_control(cpu: Cpu, insn: Decoded) -> Action:
 def mov_to_control(cpu: Cpu, insn: Decoded) -> Action:
     """Write CR0, CR2, CR3, CR4 or CR8; status flags stay."""
     write = _WRITERS.get(insn.operands[0].value)
-    if write is None:
+    if write is None or not _exists(cpu, insn.operands[0].value):
         return _undefined
     value = load(cpu, insn, 1, insn.operands[1].size)
     return privileged(cpu, lambda: write(cpu, value()))

@@ -93,10 +93,15 @@ def _divide(cpu: Cpu, insn: Decoded, signed: bool) -> Action:
     divisor_of = load(cpu, insn, 0)
     (low, put_low), (high, put_high) = _halves(cpu, size)
 
+    def divide_error() -> GuestFault:
+        fault = GuestFault(DE)
+        fault.keeps_rip = cpu.model.quirks.divide_error_behind
+        return fault
+
     def divide() -> None:
         divisor, dividend = divisor_of(), high() << bits | low()
         if not divisor:
-            raise GuestFault(DE)
+            raise divide_error()
         if signed:
             wide_sign = 1 << 2 * bits - 1
             dividend, divisor = (dividend ^ wide_sign) - wide_sign, (divisor ^ sign) - sign
@@ -107,7 +112,7 @@ def _divide(cpu: Cpu, insn: Decoded, signed: bool) -> Action:
             quotient = dividend // divisor
             fits = quotient <= ones
         if not fits:
-            raise GuestFault(DE)
+            raise divide_error()
         put_low(quotient & ones)
         put_high(dividend - quotient * divisor & ones)
 

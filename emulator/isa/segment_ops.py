@@ -11,7 +11,7 @@ from ..exceptions import general_protection, undefined_opcode
 from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import load, modify, store, width
-from ..registers import EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
+from ..registers import CS, EFER_LMA, FLAG_ZF, SHADOW_MOV_SS, SS
 from ..segments import Descriptor, fill_null, load_data_segment, load_system_segment, read_descriptor
 from ..state import Segment
 from .far import far_pointer
@@ -22,13 +22,15 @@ _LOADS = {"LES": 0, "LSS": 2, "LDS": 3, "LFS": 4, "LGS": 5}
 
 @op("MOV", syntax="MOV Sreg, r/m16", form="s,rm")
 def mov_to_segment(cpu: Cpu, insn: Decoded) -> Action:
-    """Load a segment register; SS sets the MOV SS shadow. MOV CS does not decode."""
+    """Load a segment register; SS sets the MOV SS shadow. MOV CS decodes on an 8086 only."""
     index, value = insn.operands[0].value, load(cpu, insn, 1, 2)
 
     def move() -> None:
         load_data_segment(cpu, index, value())
         if index == SS:
             cpu.set_shadow(SHADOW_MOV_SS)
+        elif index == CS:
+            cpu.update_mode()
 
     return move
 

@@ -22,7 +22,7 @@ Shift = Callable[[int, int, int], tuple[int, int, int]]
 def _shift_action(cpu: Cpu, insn: Decoded, compute: Shift, all_flags: bool) -> Action:
     """Destination = compute(destination, count)."""
     size = width(insn)
-    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else 0x1F
+    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else cpu.model.quirks.shift_mask
     count_of, (get, put) = load(cpu, insn, 1, 1), modify(cpu, insn, 0)
     written = FLAGS_STATUS if all_flags else FLAG_CF | FLAG_OF
 
@@ -102,7 +102,7 @@ def ror(cpu: Cpu, insn: Decoded) -> Action:
 def _through_carry(cpu: Cpu, insn: Decoded, left: bool) -> Action:
     """Rotate a ring of bits + 1 places, CF on top. A count of a whole turn changes nothing, OF included."""
     size = width(insn)
-    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else 0x1F
+    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else cpu.model.quirks.shift_mask
     count_of, (get, put) = load(cpu, insn, 1, 1), modify(cpu, insn, 0)
     ring, top = (1 << bits + 1) - 1, 1 << bits - 1
 
@@ -142,7 +142,7 @@ def _double(cpu: Cpu, insn: Decoded, left: bool) -> Action:
     With a 16-bit operand and a count above 16 (undefined) the destination follows the source into the result.
     """
     size = width(insn)
-    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else 0x1F
+    state, bits, mask = cpu.state, 8 * size, 0x3F if size == 8 else cpu.model.quirks.shift_mask
     source, count_of, (get, put) = load(cpu, insn, 1), load(cpu, insn, 2, 1), modify(cpu, insn, 0)
     ones, top = (1 << bits) - 1, 1 << bits - 1
 

@@ -10,6 +10,8 @@ from ..flags import set_flags
 from ..instruction import Action, op
 from ..operands import linear_address, load, memory_of, register_store
 from ..registers import (
+    CR0_PE,
+    CS,
     FLAG_AC,
     FLAG_DF,
     FLAG_ID,
@@ -43,13 +45,16 @@ def writable_flags(cpu: Cpu, size: int) -> int:
         mask |= FLAG_IF
     if state.cpl == 0:
         mask |= FLAG_IOPL
-    return mask & cpu.model.flags & (MASK16 if size == 2 else MASK64)
+    exist = cpu.model.flags if state.cr0 & CR0_PE else cpu.model.real_flags
+    return mask & exist & (MASK16 if size == 2 else MASK64)
 
 
 @op("PUSH", syntax="PUSH r/m/imm", form="rmi")
 def push(cpu: Cpu, insn: Decoded) -> Action:
-    """Push; PUSH SP pushes the old value."""
+    """Push; PUSH SP pushes the old value (an 8086 the new one)."""
     size = insn.operand_size
+    if cpu.model.quirks.push_sp_lowered and insn.operands[0].kind == "r" and insn.operands[0].value == RSP:
+        return lambda: cpu.push(cpu.state.gpr[RSP] - 2 & MASK16, 2)
     value = load(cpu, insn, 0, size)
     if size == 8 and insn.bits == 64:
         gpr, write, slow = cpu.state.gpr, cpu.mmu.write[8], cpu.push
@@ -123,6 +128,8 @@ def pop_segment(cpu: Cpu, insn: Decoded) -> Action:
         gpr[RSP] = sp + size & mask if mask != MASK16 else gpr[RSP] & ~MASK16 | sp + size & MASK16
         if index == SS:
             cpu.set_shadow(SHADOW_MOV_SS)
+        elif index == CS:
+            cpu.update_mode()  # an 8086's POP CS
 
     return pop_selector
 
@@ -169,8 +176,8 @@ def popa(cpu: Cpu, insn: Decoded) -> Action:
 def pushf(cpu: Cpu, insn: Decoded) -> Action:
     """Push the flags; VM and RF read as zero."""
     size = insn.operand_size
-    mask = (1 << 8 * size) - 1 & ~(FLAG_VM | FLAG_RF)
-    return lambda: cpu.push(pushed_flags(cpu, size) & mask, size)
+    mask, ones = (1 << 8 * size) - 1 & ~(FLAG_VM | FLAG_RF), cpu.model.quirks.pushed_ones
+    return lambda: cpu.push(pushed_flags(cpu, size) & mask | ones, size)
 
 
 @op("POPF", "POPFD", "POPFQ", syntax="POPF; POPFD; POPFQ", flags_written="OSZAPCDITNLXR")

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from ..cpu import Cpu
 from ..decode import Decoded
+from ..exceptions import GuestFault
 from ..flags import subtracter
 from ..instruction import Action, op
-from ..operands import linear_address, memory_of, register_load, register_store
+from ..operands import Address, linear_address, memory_of, register_load, register_store
 from ..registers import FLAG_DF, FLAG_ZF, MASK16, RAX, RCX, RDI, RDX, RSI
 from .port_io import check_port
 
@@ -25,11 +26,18 @@ def repeated(cpu: Cpu, insn: Decoded, once: Action, compares: bool) -> Action:
     ends_at = FLAG_ZF if insn.rep == "repne" else 0
     rip_mask = (1 << max(insn.bits, 32)) - 1
 
+    counts_faults = cpu.model.quirks.strings_move_first
+
     def iterate() -> None:
         count = gpr[RCX] & mask
         if not count:
             return
-        once()
+        try:
+            once()
+        except GuestFault:
+            if counts_faults:
+                put_count(count - 1)
+            raise
         put_count(count - 1)
         if count > 1 and not (compares and state.rflags & FLAG_ZF == ends_at):
             state.rip = state.rip - length & rip_mask
@@ -50,6 +58,23 @@ def _advance(cpu: Cpu, insn: Decoded, number: int, size: int) -> Advance:
     return advance
 
 
+def _address(cpu: Cpu, insn: Decoded, n: int, write: bool, *advances: Advance) -> Address:
+    """Linear address of memory operand `n`; a 286 has moved the index registers `advances` when it faults."""
+    address = linear_address(cpu, memory_of(insn.operands[n]), _size(insn), write, insn.bits)
+    if not cpu.model.quirks.strings_move_first:
+        return address
+
+    def moving_address() -> int:
+        try:
+            return address()
+        except GuestFault:
+            for advance in advances:
+                advance()
+            raise
+
+    return moving_address
+
+
 def _sides(insn: Decoded) -> tuple[int, int]:
     """Operand numbers of the memory sides at DI and SI, -1 where there is none."""
     sides = {memory_of(operand).base: n for n, operand in enumerate(insn.operands) if operand.kind == "m"}
@@ -65,10 +90,10 @@ def _size(insn: Decoded) -> int:
 def movs(cpu: Cpu, insn: Decoded) -> Action:
     """ES:[DI] = seg:[SI]."""
     size, (to, come_from) = _size(insn), _sides(insn)
-    target = linear_address(cpu, memory_of(insn.operands[to]), size, True, insn.bits)
-    source = linear_address(cpu, memory_of(insn.operands[come_from]), size, False, insn.bits)
     read, write = cpu.mmu.read[size], cpu.mmu.write[size]
     advance_source, advance_target = _advance(cpu, insn, RSI, size), _advance(cpu, insn, RDI, size)
+    source = _address(cpu, insn, come_from, False, advance_source)
+    target = _address(cpu, insn, to, True, advance_source, advance_target)
 
     def once() -> None:
         value = read(source())
@@ -83,10 +108,10 @@ def movs(cpu: Cpu, insn: Decoded) -> Action:
 def cmps(cpu: Cpu, insn: Decoded) -> Action:
     """Compare seg:[SI] with ES:[DI]."""
     size, (to, come_from) = _size(insn), _sides(insn)
-    right = linear_address(cpu, memory_of(insn.operands[to]), size, False, insn.bits)
-    left = linear_address(cpu, memory_of(insn.operands[come_from]), size, False, insn.bits)
     read, compute = cpu.mmu.read[size], subtracter(cpu.state, 8 * size)
     advance_source, advance_target = _advance(cpu, insn, RSI, size), _advance(cpu, insn, RDI, size)
+    right = _address(cpu, insn, to, False, advance_target)
+    left = _address(cpu, insn, come_from, False, advance_source, advance_target)
 
     def once() -> None:
         compute(read(left()), read(right()))
@@ -100,9 +125,9 @@ def cmps(cpu: Cpu, insn: Decoded) -> Action:
 def scas(cpu: Cpu, insn: Decoded) -> Action:
     """Compare the accumulator with ES:[DI]."""
     size = _size(insn)
-    address = linear_address(cpu, memory_of(insn.operands[1]), size, False, insn.bits)
     read, compute, accumulator = cpu.mmu.read[size], subtracter(cpu.state, 8 * size), register_load(cpu, RAX, size)
     advance = _advance(cpu, insn, RDI, size)
+    address = _address(cpu, insn, 1, False, advance)
 
     def once() -> None:
         compute(accumulator(), read(address()))
@@ -115,8 +140,8 @@ def scas(cpu: Cpu, insn: Decoded) -> Action:
 def lods(cpu: Cpu, insn: Decoded) -> Action:
     """Accumulator = seg:[SI]."""
     size = _size(insn)
-    address = linear_address(cpu, memory_of(insn.operands[1]), size, False, insn.bits)
     read, put, advance = cpu.mmu.read[size], register_store(cpu, RAX, size), _advance(cpu, insn, RSI, size)
+    address = _address(cpu, insn, 1, False, advance)
 
     def once() -> None:
         put(read(address()))
@@ -129,8 +154,8 @@ def lods(cpu: Cpu, insn: Decoded) -> Action:
 def stos(cpu: Cpu, insn: Decoded) -> Action:
     """ES:[DI] = accumulator."""
     size = _size(insn)
-    address = linear_address(cpu, memory_of(insn.operands[0]), size, True, insn.bits)
     write, value, advance = cpu.mmu.write[size], register_load(cpu, RAX, size), _advance(cpu, insn, RDI, size)
+    address = _address(cpu, insn, 0, True, advance)
 
     def once() -> None:
         write(address(), value())
@@ -143,8 +168,8 @@ def stos(cpu: Cpu, insn: Decoded) -> Action:
 def ins(cpu: Cpu, insn: Decoded) -> Action:
     """ES:[DI] = port DX; the memory is checked before the port is read."""
     size = _size(insn)
-    address = linear_address(cpu, memory_of(insn.operands[0]), size, True, insn.bits)
     write, advance, port_of = cpu.mmu.write[size], _advance(cpu, insn, RDI, size), register_load(cpu, RDX, 2)
+    address = _address(cpu, insn, 0, True, advance)
 
     def once() -> None:
         port = port_of()
@@ -161,8 +186,8 @@ def ins(cpu: Cpu, insn: Decoded) -> Action:
 def outs(cpu: Cpu, insn: Decoded) -> Action:
     """Port DX = seg:[SI]."""
     size = _size(insn)
-    address = linear_address(cpu, memory_of(insn.operands[1]), size, False, insn.bits)
     read, advance, port_of = cpu.mmu.read[size], _advance(cpu, insn, RSI, size), register_load(cpu, RDX, 2)
+    address = _address(cpu, insn, 1, False, advance)
 
     def once() -> None:
         port = port_of()

@@ -82,7 +82,8 @@ def smsw(cpu: Cpu, insn: Decoded) -> Action:
     state, target = cpu.state, insn.operands[0]
     size = target.size if target.kind == "r" else 2
     put, mask = store(cpu, insn, 0, size), (1 << 8 * size) - 1
-    return user_mode_prevented(cpu, lambda: put(state.cr0 & mask))
+    ones = cpu.model.quirks.status_ones
+    return user_mode_prevented(cpu, lambda: put(state.cr0 & mask | ones))
 
 
 @op("LMSW", syntax="LMSW r/m16", form="rm")
@@ -221,6 +222,19 @@ def rdpmc(_cpu: Cpu, _insn: Decoded) -> Action:
 
     def run() -> None:
         raise general_protection()
+
+    return run
+
+
+@op("ESC", syntax="ESC 6, r/m", form="rm")
+def escape(cpu: Cpu, insn: Decoded) -> Action:
+    """A coprocessor instruction of an 8086 or 286 without a coprocessor: the operand is read, nothing else."""
+    state, operand = cpu.state, load(cpu, insn, 0)
+
+    def run() -> None:
+        if state.cr0 & (CR0_EM | CR0_TS):
+            raise GuestFault(NM)
+        operand()
 
     return run
 

@@ -141,9 +141,7 @@ class VectorBench:
         pages: dict[int, bytearray] = {page: bytearray(PAGE_BYTES) for page in self._dirty_pages()}
         for address, byte in image.items():
             pages.setdefault(address // PAGE_BYTES, bytearray(PAGE_BYTES))[address % PAGE_BYTES] = byte
-        masks = {}
-        if vector.flags_address is not None:
-            masks = {vector.flags_address: flags_mask & 0xFF, vector.flags_address + 1: flags_mask >> 8}
+        masks = _pushed_flags(vector, flags_mask) if vector.exception is not None else {}
         found = {}
         for page, expected in pages.items():
             base = page * PAGE_BYTES
@@ -164,3 +162,10 @@ class VectorBench:
         for page in self._dirty_pages():
             self.ram[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
         self.memory.clear_dirty()
+
+
+def _pushed_flags(vector: Vector, mask: int) -> dict[int, int]:
+    """Where the exception has pushed FLAGS, and the bits of it that count: above CS and IP, the handler being a HLT."""
+    registers = {**vector.registers, **vector.final_registers}
+    base, offset = registers["ss"] << 4, registers["sp"] + 4
+    return {base + (offset & 0xFFFF): mask & 0xFF, base + (offset + 1 & 0xFFFF): mask >> 8}

@@ -2,7 +2,8 @@
 
 A vector is an object: `form` (opcode, `.n` = reg field of ModRM), `name`, `init` and `final` with `regs` (16-bit
 registers; in `final` those that changed) and `ram` ([linear address, byte] pairs), `exception` where one is taken
-(`vector`, `flags_addr`: where FLAGS is pushed). Source: SingleStepTests/80286, which these are repacked from.
+(`vector`). `flags_addr` beside it is not read: recordings round it down to an even address.
+Source: SingleStepTests/80286, which these are repacked from.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,6 @@ class Vector(NamedTuple):
     final_registers: Mapping[str, int]
     final_memory: Mapping[int, int]
     exception: int | None
-    flags_address: int | None
 
 
 def parse_vector(raw: Any) -> Vector:
@@ -46,12 +46,12 @@ def parse_vector(raw: Any) -> Vector:
         registers = _registers(init["regs"])
         if missing := [name for name in NAMES if name not in registers]:
             raise VectorError(f"init.regs lacks {', '.join(missing)}")
-        number, address = exception.get("vector"), exception.get("flags_addr")
+        number = exception.get("vector")
         if number is not None and not 0 <= int(number) <= 255:
             raise VectorError(f"exception.vector {number}")
         return Vector(
             str(raw["form"]), str(raw["name"]), registers, _memory(init["ram"]),
-            _registers(final.get("regs", {})), _memory(final.get("ram", ())), number, address,
+            _registers(final.get("regs", {})), _memory(final.get("ram", ())), number,
         )  # fmt: skip
     except VectorError:
         raise

@@ -55,13 +55,14 @@ async def create_vm(
                     "images": [{"gpa": 0x7C00, "data_base64": "9OvN"}],
                     "ram_bytes": 1 << 20,
                 },
+                firmware={"name": "rom-1", "boot": {"kind": "bios", "data_base64": "9PT0"}, "cpu_model": "pentium"},
             )
         ),
     ],
     response: Response,
     idempotency_key: IdempotencyKey = None,  # noqa: ARG001 - the Idempotency middleware acts on it
 ) -> VmRecord:
-    """Make a VM in a worker process of its own, from a bundled guest or flat images; paused unless `run`."""
+    """Make a VM in a process of its own, from a bundled guest, a ROM, a kernel, or flat images. Paused unless `run`."""
     record = await services.vms.create(request)
     response.headers["Location"] = f"/v1/vms/{record.id}"
     response.headers["ETag"] = epoch_etag(record.epoch)

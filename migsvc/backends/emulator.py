@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from emulator.bridge import host_profile, load_sections, save_sections
-from emulator.config import ImageConfig, MachineConfig, SlotConfig, StartConfig, ram_slots
 from emulator.exceptions import UnsupportedInstruction
 from emulator.guests import GUESTS
 from emulator.machine import Machine, MachineError, StopReason
 from migsvc.backends.base import HALTED, Backend, GuestInfo, GuestParamInfo, Moment, SavedState, SliceResult, Stop
 from migsvc.backends.config import VmConfig
-from migsvc.backends.params import Param, check_params
+from migsvc.backends.emulator_config import config_of, describe
 from migsvc.backends.ram import GuestRam
 from migsvc.errors import ConflictError, IllegalStateError, InputError
 from migsvc.stream.records import STREAM_VERSIONS_READ
 from schemas.compat import HostProfile
-from schemas.errors import SchemaError, parse_as
-from schemas.memory import MemoryMap
-
-DEFAULT_RAM_BYTES = 16 << 20
-"""RAM of a VM made of flat images that names none."""
+from schemas.errors import SchemaError
 
 MIN_CHUNK_STEPS = 16
 MAX_CHUNK_STEPS = 1024
 """How often a slice looks at the time that its guest idled away, for the machine jumps over HLT without stopping: often
 while the guest idles, seldom while it does not."""
-
-REAL_MODE_LIMIT = 1 << 20
-MAX_NS_PER_INSTRUCTION = 1 << 32
-_MACHINE = (Param("memory", dict), Param("vcpus", int, 1, least=1, most=1), Param("machine", dict))
-_PARAMETERS = (
-    Param("ns_per_instruction", int, 1000, least=1, most=MAX_NS_PER_INSTRUCTION),
-    Param("tsc_khz", int, 1_000_000, least=1, most=(1 << 32) - 1),
-    Param("cpu_model", str, "x86-64", most=32),
-)
 
 
 class EmulatorVm:
@@ -51,7 +37,7 @@ class EmulatorVm:
             LimitError: too much RAM.
         """
         with _input_errors():
-            machine_config = replace(_machine_config(config), keeps_smm_shadow=config.keeps_smm_shadow)
+            machine_config = replace(config_of(config), keeps_smm_shadow=config.keeps_smm_shadow)
             self._ram = GuestRam.create(machine_config.ram_bytes)
             try:
                 view = memoryview(self._ram.map)
@@ -153,8 +139,15 @@ class EmulatorVm:
         return describe(self._machine.config)
 
     def save(self) -> SavedState:
-        """Return the state as raw structs."""
-        vm, vcpus = save_sections(self._machine)
+        """Return the state as raw structs.
+
+        Raises:
+            ConflictError: the machine has devices whose state no stream can carry.
+        """
+        try:
+            vm, vcpus = save_sections(self._machine)
+        except SchemaError as error:
+            raise ConflictError(str(error)) from error
         return SavedState(dict(vm), [dict(vcpu) for vcpu in vcpus])
 
     def load(self, saved: SavedState) -> None:
@@ -224,51 +217,6 @@ def _input_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def _machine_config(config: VmConfig) -> MachineConfig:
-    if config.machine is not None:
-        return described(config.machine)
-    if config.guest is not None:
-        guest = GUESTS.get(config.guest)
-        if guest is None:
-            raise InputError(f"there is no guest {config.guest!r}", hint=f"bundled guests: {', '.join(GUESTS)}")
-        return guest.config(config.guest_params, config.ram_bytes)
-    return _flat(config)
-
-
-def describe(config: MachineConfig) -> dict[str, Any]:
-    """Return the memory map, the number of vCPUs and the parameters of a machine."""
-    slots = [slot._asdict() for slot in config.slots]
-    parameters = {param.name: getattr(config, param.name) for param in _PARAMETERS}
-    return {"memory": {"slots": slots, "ram_bytes": config.ram_bytes}, "vcpus": 1, "machine": parameters}
-
-
-def described(raw: Mapping[str, Any]) -> MachineConfig:
-    """Return the machine that `describe` told of, as checked as anything from a wire.
-
-    Raises:
-        InputError: something is missing, unknown, of another kind or out of bounds.
-    """
-    values = check_params("machine", _MACHINE, raw)
-    parameters = check_params("machine.machine", _PARAMETERS, values["machine"])
-    memory = parse_as(MemoryMap, values["memory"])
-    slots = tuple(SlotConfig(**slot.model_dump()) for slot in memory.slots)
-    return MachineConfig(ram_bytes=memory.ram_bytes, slots=slots, **parameters)
-
-
-def _flat(config: VmConfig) -> MachineConfig:
-    """Return a machine of flat images; it begins in real mode at the first one of address space 0."""
-    start = next((image.gpa for image in config.images if image.as_id == 0), None)
-    if start is None or start >= REAL_MODE_LIMIT:
-        raise InputError("a VM needs a guest, or an image below 1 MiB in address space 0: real mode begins there")
-    ram_bytes = config.ram_bytes or DEFAULT_RAM_BYTES
-    return MachineConfig(
-        ram_bytes=ram_bytes,
-        slots=ram_slots(ram_bytes),
-        start=StartConfig(cs_selector=start >> 4, cs_base=start >> 4 << 4, rip=start & 0xF),
-        images=tuple(ImageConfig(image.as_id, image.gpa, image.data) for image in config.images),
-    )
 
 
 def _profile(host_name: str) -> HostProfile:

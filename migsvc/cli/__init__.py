@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from migsvc import __version__
-from migsvc.cli import compat, console, demo, host, migrate, peer, schema, serve, snapshot, state, stream, vm
+from migsvc.cli import compat, console, demo, emu, host, migrate, peer, schema, serve, snapshot, state, stream, vm
 from migsvc.cli.exit_codes import EPILOG
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def _root(
 serve.register(app)
 demo.register(app)
 console.register(vm.app)
-for module in (vm, snapshot, migrate, peer, state, host, compat, schema, stream):
+for module in (vm, snapshot, migrate, peer, state, host, compat, schema, stream, emu):
     app.add_typer(module.app)
 
 

@@ -64,22 +64,47 @@ def parse_params(pairs: list[str]) -> dict[str, int]:
     return params
 
 
+def _number(text: str) -> int:
+    return int(text, 0)
+
+
 @api_command(app, "create")
 def create(
     session: Session,
     name: Annotated[str, typer.Argument(help="name of the new VM")],
     guest: Annotated[str | None, typer.Option(help="bundled guest, e.g. ticker64")] = None,
     param: Annotated[list[str] | None, typer.Option(help="parameter of the guest, name=number; repeatable")] = None,
-    image: Annotated[list[str] | None, typer.Option(help="flat image, FILE@ADDRESS; repeatable")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "--flat", help="flat image, FILE@ADDRESS; repeatable")
+    ] = None,
+    entry: Annotated[int | None, typer.Option(parser=_number, help="address at which flat images begin")] = None,
+    bios: Annotated[Path | None, typer.Option(help="firmware ROM, begun at the reset vector")] = None,
+    multiboot: Annotated[Path | None, typer.Option(help="multiboot 1 kernel")] = None,
+    append: Annotated[str, typer.Option(help="command line of a multiboot kernel")] = "",
+    cpu: Annotated[str | None, typer.Option(help="CPU model; default x86-64")] = None,
+    board: Annotated[str | None, typer.Option(help="minimal or pc; default minimal")] = None,
     ram_mib: Annotated[int | None, typer.Option(min=1, help="RAM in MiB")] = None,
     run: Annotated[bool, typer.Option("--run", help="run it at once")] = False,
 ) -> None:
-    """Make a VM from a bundled guest or from flat images."""
+    """Make a VM from a bundled guest, a ROM, a kernel, or flat images. Files are read here and sent to the host."""
     body: dict[str, Any] = {"name": name, "guest": guest, "guest_params": parse_params(param or []), "run": run}
     body["images"] = [_image(text) for text in image or []]
+    body.update({"boot": _boot(bios, multiboot, append), "entry": entry, "cpu_model": cpu, "board": board})
     body["ram_bytes"] = None if ram_mib is None else ram_mib << 20
     record = session.client.post("/v1/vms", body)
     print_done(record, f"VM {name} is {record['status']}, id {record['id']}", session.output)
+
+
+def _boot(bios: Path | None, multiboot: Path | None, append: str) -> dict[str, Any] | None:
+    import base64
+
+    if bios is not None and multiboot is not None:
+        raise CliError("--bios and --multiboot are given together", ExitCode.USAGE)
+    file = bios or multiboot
+    if file is None:
+        return None
+    data = base64.b64encode(file.read_bytes()).decode("ascii")
+    return {"kind": "bios" if bios else "multiboot", "data_base64": data, "append": append}
 
 
 def _image(text: str) -> dict[str, Any]:

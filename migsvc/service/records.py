@@ -58,14 +58,28 @@ class ImageSpec(Record):
     data_base64: str = Field(max_length=96 * 1024 * 1024, description="the bytes, base64")
 
 
+class BootSpec(Record):
+    """An image that says itself where it goes: a firmware ROM, or a multiboot kernel with its command line."""
+
+    kind: Literal["bios", "multiboot"]
+    data_base64: str = Field(max_length=96 * 1024 * 1024, description="the file, base64")
+    append: str = Field(default="", max_length=4000, description="command line of a multiboot kernel")
+
+
 class VmCreate(Record):
-    """A request for a new VM: a bundled guest, or flat images and a start address."""
+    """A request for a new VM: a bundled guest, or a ROM or kernel, or flat images."""
 
     name: Name
     backend: str = Field(default="emulator", max_length=32)
     guest: str | None = Field(default=None, max_length=64, description="a bundled guest, e.g. ticker64")
     guest_params: dict[str, int] = Field(default_factory=dict, description="the guest's parameters, e.g. ticks")
     images: list[ImageSpec] = Field(default_factory=list, max_length=64)
+    boot: BootSpec | None = Field(default=None, description="a firmware ROM or a multiboot kernel, in place of images")
+    entry: int | None = Field(
+        default=None, ge=0, le=0x10FFEF, description="linear address at which flat images begin, in real mode"
+    )
+    cpu_model: str | None = Field(default=None, max_length=32, description="CPU model; default x86-64")
+    board: Literal["minimal", "pc"] | None = Field(default=None, description="devices around the vCPU; default minimal")
     ram_bytes: int | None = Field(default=None, ge=64 * 1024, le=64 << 30, description="multiple of 4096")
     run: bool = Field(default=False, description="run at once")
 

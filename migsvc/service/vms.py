@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from migsvc.backends.config import Image, VmConfig
+from migsvc.backends.config import Boot, Image, VmConfig
 from migsvc.errors import (
     ConflictError,
     InputError,
@@ -24,7 +24,7 @@ from migsvc.service.hosts import host_profile
 from migsvc.service.hub import wait_for_news
 from migsvc.service.journal import now
 from migsvc.service.paging import rows_of
-from migsvc.service.records import ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
+from migsvc.service.records import BootSpec, ConsoleChunk, Page, PauseWhen, StepResult, VmCreate, VmRecord, VmStatus
 from migsvc.service.registry import LiveVm
 from migsvc.service.vm_lookup import VmLookup
 from migsvc.service.vm_state import machine_state, memory_map, pause_worker, require_known_flags, require_legal, sample
@@ -64,6 +64,10 @@ class Vms:
             guest=request.guest,
             guest_params=request.guest_params,
             images=tuple(Image(spec.as_id, spec.gpa, _decode(spec.data_base64)) for spec in request.images),
+            boot=_boot(request.boot),
+            entry=request.entry,
+            cpu_model=request.cpu_model,
+            board=request.board,
             ram_bytes=request.ram_bytes,
             paced=self._host.settings.paced,
         )
@@ -342,6 +346,10 @@ class Vms:
 def _spoken(saved: Mapping[str, Any], profile: HostProfile) -> dict[str, Any]:
     """Return what a worker saved in the schema version and with the carrier that this host speaks."""
     return to_dialect(saved["vm"], saved["vcpus"], own_dialect(profile), None).sections._asdict()
+
+
+def _boot(spec: BootSpec | None) -> Boot | None:
+    return None if spec is None else Boot(spec.kind, _decode(spec.data_base64), spec.append)
 
 
 def _decode(text: str) -> bytes:

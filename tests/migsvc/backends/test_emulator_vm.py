@@ -1,5 +1,7 @@
 import asyncio
+import mmap
 import os
+import struct
 import time
 
 import numpy as np
@@ -9,7 +11,7 @@ from emulator import instruction
 from migsvc.backends import BACKENDS
 from migsvc.backends.base import PAUSE_CONDITIONS, SavedState
 from migsvc.backends.client import WorkerHandle
-from migsvc.backends.config import Image, VmConfig
+from migsvc.backends.config import Boot, Image, VmConfig
 from migsvc.errors import ConflictError, IllegalStateError, InputError, LimitError
 from migsvc.transport.pages import pages_of_bitmap
 from schemas.compat import check_compat
@@ -158,7 +160,7 @@ def test_an_instruction_that_is_not_built_stops_the_vm_and_names_it(make, monkey
     monkeypatch.setattr(instruction, "find_block", lambda insn: None if insn.code == b"\x0f\xa2" else find(insn))
     vm = make(images=(Image(0, 0x1000, bytes.fromhex("90 0fa2")),), ram_bytes=1 << 20)  # nop; cpuid
     saved, result = vm.save(), vm.run_slice(100, NEVER_IDLE)
-    assert (result.steps, result.stop.reason, vm.registers()["rip"]) == (1, "unsupported_instruction", "0x1")
+    assert (result.steps, result.stop.reason, vm.registers()["rip"]) == (1, "unsupported_instruction", "0x1001")
     assert "0f a2" in result.stop.detail
     assert vm.stopped() == vm.run_slice(1, NEVER_IDLE).stop == result.stop
     vm.load(saved)
@@ -170,9 +172,9 @@ def test_an_instruction_that_is_not_built_stops_the_vm_and_names_it(make, monkey
     [
         ({"guest": "nobody"}, "there is no guest 'nobody'"),
         ({"guest": "ticker32", "guest_params": {"x": 1}}, "no parameter 'x'"),
-        ({}, "needs a guest, or an image"),
-        ({"images": (Image(0, 1 << 20, b"x"),)}, "below 1 MiB"),
-        ({"images": (Image(0, 0, b"x"), Image(0, 1 << 30, b"x"))}, "no RAM behind it"),
+        ({}, "needs a guest, a ROM, a kernel, or a flat image"),
+        ({"images": (Image(0, 1 << 21, b"x"),)}, "real mode reaches"),
+        ({"images": (Image(0, 0, b"x"), Image(0, 1 << 30, b"x"))}, "there is no RAM"),
         ({"machine": {}}, "memory is missing"),
         ({"machine": {"memory": {"slots": [], "ram_bytes": 4096}, "vcpus": 2, "machine": {}}}, "vcpus must be 1 to 1"),
         ({"machine": {"memory": {"slots": 1, "ram_bytes": 1}, "machine": {}}}, "slots"),
@@ -235,3 +237,56 @@ def test_a_real_worker_moves_a_running_guest_to_another_one(tmp_path, run):
         await destination.quit()
 
     run(work())
+
+
+def test_a_rom_and_a_kernel_begin_where_they_say(make):
+    rom = bytearray(4096)
+    rom[0xFF0:0xFF6] = bytes.fromhex("b002 e6f4 ebfe")  # mov al, 2; out 0xf4, al
+    vm = make(boot=Boot("bios", bytes(rom)), cpu_model="pentium", ram_bytes=1 << 20)
+    assert vm.run_slice(10, NEVER_IDLE).stop.exit_code == 2
+    assert vm.describe()["machine"]["cpu_model"] == "pentium"
+    assert vm.describe()["memory"]["ram_bytes"] == (1 << 20) + 4096
+    head = struct.pack(
+        "<8I", 0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xFFFFFFFF, *[0x100000] * 2, 0, 0, 0x100020
+    )
+    code = bytes.fromhex("8b4310 8a4007 e6f4")  # mov eax, [ebx+16]; mov al, [eax+7]; out 0xf4, al
+    vm = make(boot=Boot("multiboot", head + code, "x"), ram_bytes=2 << 20)
+    assert vm.run_slice(10, NEVER_IDLE).stop.exit_code == ord("x")
+
+
+def test_a_machine_with_a_rom_is_moved_with_it(make):
+    rom = bytearray(4096)
+    rom[0xFF0:0xFF6] = bytes.fromhex("90 b002 e6f4 f4")
+    vm = make(boot=Boot("bios", bytes(rom)), ram_bytes=1 << 20)
+    vm.run_slice(1, NEVER_IDLE)
+    other = make(machine=vm.describe())
+    memory = MemoryMap.model_validate(vm.describe()["memory"])
+    offset = memory.translate(0, 0xFFFFF000)
+    assert offset == memory.translate(1, 0xFF000) == 1 << 20
+    with mmap.mmap(vm.ram_fd, 0) as here, mmap.mmap(other.ram_fd, 0) as there:
+        there[:] = here[:]
+    other.load(vm.save())
+    assert other.run_slice(10, NEVER_IDLE).stop.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "needs a guest"),
+        ({"boot": Boot("bios", b"x")}, "a ROM of 1 bytes"),
+        ({"boot": Boot("multiboot", b"x")}, "no multiboot header"),
+        ({"boot": Boot("bios", bytes(4096)), "entry": 0}, "begins where it says"),
+        ({"boot": Boot("bios", bytes(4096)), "guest": "ticker32"}, "brings its images"),
+        ({"guest": "ticker32", "board": "pc"}, "brings its images"),
+        ({"images": (Image(0, 0, b"x"),), "board": "atari"}, "atari"),
+        ({"images": (Image(0, 0, b"x"),), "cpu_model": "6502"}, "6502"),
+    ],
+)
+def test_images_that_do_not_load_are_refused_with_a_reason(make, options, why):
+    with pytest.raises(InputError, match=why):
+        make(**options, ram_bytes=None if "guest" in options else 1 << 20)
+
+
+def test_flat_images_begin_at_the_entry(make):
+    vm = make(images=(Image(0, 0x1000, b"\xf4\x90\x90"),), entry=0x1001, ram_bytes=1 << 20)
+    assert vm.registers()["rip"] == "0x1001"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migsvc.backends.config import Image, VmConfig, parse_config
+from migsvc.backends.config import MAX_IMAGE_BYTES, Boot, Image, VmConfig, parse_config
 from migsvc.backends.console import ConsoleRing
 from migsvc.backends.guard import Guard
 from migsvc.backends.methods import METHODS
@@ -129,6 +129,11 @@ def test_every_method_is_documented_and_its_defaults_are_legal():
         images=st.lists(
             st.builds(Image, st.integers(0, 1), st.integers(0, 2**64 - 1), st.binary(max_size=9)), max_size=3
         ).map(tuple),
+        boot=st.none()
+        | st.builds(Boot, st.sampled_from(["bios", "multiboot"]), st.binary(max_size=9), st.text(max_size=9)),
+        entry=st.none() | st.integers(0, 0x10FFEF),
+        cpu_model=st.none() | st.text(max_size=8),
+        board=st.none() | st.text(max_size=8),
         ram_bytes=st.none() | st.integers(1, 64 << 30),
         epoch=st.integers(1, 2**60),
         incoming=st.booleans(),
@@ -145,6 +150,11 @@ def test_a_configuration_crosses_the_socket_unchanged(config):
         {"guest_params": {"a": "b"}},
         {"images": [{"gpa": 1}]},
         {"images": [1]},
+        {"boot": {"kind": "floppy", "data": b""}},
+        {"boot": {"kind": "bios"}},
+        {"boot": {"kind": "bios", "data": "text"}},
+        {"boot": {"kind": "bios", "data": bytes(MAX_IMAGE_BYTES)}, "images": [{"gpa": 0, "data": b"x"}]},
+        {"entry": 1 << 21},
         {"ram_bytes": 1 << 40},
         {"epoch": 0},
         {"x": 1},

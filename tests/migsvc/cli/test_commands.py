@@ -106,9 +106,24 @@ def test_a_vm_is_made_of_flat_images(host, run, tmp_path):
     assert host.bodies[0]["images"] == [{"gpa": 0x7C00, "data_base64": base64.b64encode(b"\xf4\xeb\xfd").decode()}]
 
 
+def test_a_vm_is_made_of_a_rom_or_a_kernel(host, run, tmp_path):
+    image = tmp_path / "image"
+    image.write_bytes(b"\xf4\xeb\xfd")
+    data = base64.b64encode(b"\xf4\xeb\xfd").decode()
+    host.answers["POST /v1/vms"] = (201, VM)
+    assert run("vm", "create", "boot", "--bios", str(image), "--cpu", "pentium", "--board", "pc").exit_code == 0
+    assert host.bodies[0]["boot"] == {"kind": "bios", "data_base64": data, "append": ""}
+    assert (host.bodies[0]["cpu_model"], host.bodies[0]["board"]) == ("pentium", "pc")
+    assert run("vm", "create", "boot", "--multiboot", str(image), "--append", "a b").exit_code == 0
+    assert host.bodies[1]["boot"] == {"kind": "multiboot", "data_base64": data, "append": "a b"}
+    assert run("vm", "create", "boot", "--flat", f"{image}@0x7c00", "--entry", "0x7c01").exit_code == 0
+    assert (host.bodies[2]["entry"], len(host.bodies[2]["images"])) == (0x7C01, 1)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["vm", "create", "a", "--bios", "x", "--multiboot", "y"],
         ["vm", "create", "a", "--param", "ticks"],
         ["vm", "create", "a", "--image", "boot.bin"],
         ["vm", "create", "a", "--ram-mib", "0"],

@@ -1,11 +1,12 @@
 import asyncio
+import base64
 import os
 import signal
 
 import pytest
 
 from migsvc.errors import ConflictError, IllegalStateError, InputError, LimitError, NotFoundError, StorageError
-from migsvc.service.records import PauseWhen, VmCreate, VmStatus
+from migsvc.service.records import BootSpec, PauseWhen, VmCreate, VmStatus
 from schemas.uapi.vcpu_events import InterruptShadow
 
 
@@ -166,6 +167,42 @@ def test_vms_live_through_a_restart_of_the_agent(lab, run, steps):
         await asyncio.sleep(0.1)
         host = await lab.start("a")
         assert (await host.vms.get("vm")).status == VmStatus.LOST
+        await lab.stop()
+
+    run(work())
+
+
+def test_a_vm_is_made_of_a_rom_and_images_that_do_not_load_are_refused(lab, run):
+    rom = bytearray(4096)
+    rom[0xFF0:0xFF6] = bytes.fromhex("90 b002 e6f4 f4")  # nop; mov al, 2; out 0xf4, al
+    boot = BootSpec(kind="bios", data_base64=base64.b64encode(rom).decode())
+
+    async def work():
+        host = await lab.start("a", max_vms=2)
+        vm = await host.vms.create(VmCreate(name="rom", boot=boot, cpu_model="pentium", ram_bytes=1 << 20))
+        assert vm.ram_bytes == (1 << 20) + 4096
+        assert (await host.vms.step("rom", 10)).reason == "debug_exit"
+        assert (await host.vms.get("rom")).exit_code == 2
+        for change, why in (
+            ({"entry": 0}, "begins where it says"),
+            ({"boot": boot.model_copy(update={"kind": "multiboot"})}, "no multiboot header"),
+            ({"boot": boot.model_copy(update={"data_base64": "?"})}, "not base64"),
+        ):
+            with pytest.raises(InputError, match=why):
+                await host.vms.create(VmCreate(name="x", boot=boot).model_copy(update=change))
+        await lab.stop()
+
+    run(work())
+
+
+def test_a_pc_board_that_cannot_be_saved_says_so(lab, run):
+    boot = BootSpec(kind="bios", data_base64=base64.b64encode(bytes(4096)).decode())
+
+    async def work():
+        host = await lab.start("a")
+        await host.vms.create(VmCreate(name="pc", boot=boot, board="pc", ram_bytes=2 << 20))
+        with pytest.raises(ConflictError, match="PC board"):
+            await host.vms.get_machine("pc")
         await lab.stop()
 
     run(work())
