@@ -62,7 +62,8 @@ class TimedDevice(Protocol):
 class PcBoard:
     """Devices and chipset of the PC board around `machine`, whose PICs, PIT, local APIC and serial port it shares.
 
-    A machine without a ROM begins as its firmware would have left it, with RAM in all of [C0000h, 100000h).
+    A machine without a ROM begins as its firmware would have left it, with RAM in all of [C0000h, 100000h). SMRAM's
+    D_CLS bit is held and has no effect, as in QEMU; a reset of the whole board (port 0xCF9) is not there.
 
     Source: Intel 82441FX data sheet 3.2.18 (PAM), 3.2.20 (SMRAM); QEMU 7.2 hw/pci-host/i440fx.c.
     """
