@@ -8,14 +8,17 @@ with `kind` 0 they are bits of `ef`. CF is always in `cf`.
 from typing import NamedTuple
 
 from . import record
-from .templates import CONDITIONS, HANDLERS
+from .control import CONDITIONS
+from .handlers import HANDLERS
 
 _CONSTANTS = {
     **{f"U{n}": n for n in (0, 1, 2, 3, 4, 7, 8, 12, 15, 16, 24, 32, 40, 48, 56, 63, 64, 0xFF, 0xFFF, 0x1000)},
     "U0xFFFF": 0xFFFF,
+    "U0xFF00": 0xFF00,
     "KEEP16": ~0xFFFF & (1 << 64) - 1,
     "CANONICAL": 1 << 47,
     "CF": 1, "PF": 4, "AF": 0x10, "ZF": 0x40, "SF": 0x80, "DF": 0x400, "OF": 0x800, "STATUS": 0x8D4,
+    "SZAP": 0xD4, "SZAPC": 0xD5, "VM": 0x20000,
     "TLB_MASK": record.TLB_ENTRIES - 1, "PAGE_TABLE_MASK": record.PAGE_TABLE_ENTRIES - 1,
 }  # fmt: skip
 
@@ -329,7 +332,9 @@ def source(form: Form = COMPILED) -> str:
     constants = dict(_CONSTANTS) | {"U255": 0xFF, "U4095": 0xFFF, "U4096": 0x1000, "U0xFFFFFFFF": 0xFFFFFFFF}
     text = "\n".join(f"{name} = np.uint64({value:#x})" for name, value in constants.items())
     conditions = "\n".join(f"    if cc == {n}:\n        return {test}" for n, test in enumerate(CONDITIONS.values()))
-    lines = [_PRELUDE.format(header=form.header, constants=text, conditions=conditions, **numbers, **places).rstrip("\n")]
+    lines = [
+        _PRELUDE.format(header=form.header, constants=text, conditions=conditions, **numbers, **places).rstrip("\n")
+    ]
     lines += _dispatch(0, len(HANDLERS), 2)
     lines.append(_POSTLUDE.format(**numbers, **places))
     return "\n".join(lines)
@@ -345,7 +350,10 @@ def _dispatch(first: int, last: int, depth: int) -> list[str]:
     if first == 0:
         return [f"{indent}reason = {record.REFERENCE}", f"{indent}break"]
     handler = HANDLERS[first - 1]
-    return [f"{indent}# {handler.name}", *(indent + line for raw in handler.lines for line in _expanded(raw))]
+    return [
+        f"{indent}# {handler.name}",
+        *(indent + line for raw in handler.text.strip("\n").splitlines() for line in _expanded(raw)),
+    ]
 
 
 def _expanded(line: str) -> list[str]:
