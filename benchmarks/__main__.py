@@ -11,10 +11,11 @@ import json
 import platform
 import sys
 
-from benchmarks import emulator_speed, migration, state_codec
+from benchmarks import emulator_speed, fast_tier, migration, state_codec
 
 BENCHMARKS = {
     "emulator": emulator_speed.measure,
+    "fast": fast_tier.measure,
     "state": state_codec.measure,
     "migration": migration.measure,
 }
