@@ -52,11 +52,13 @@ class _View:
 class FastTier:
     """Runs what the compiled interpreter can; the reference tier does the rest. `steps` is for `Cpu.many_steps`.
 
-    Before every instruction the interpreter reads `Cpu.stop_word`, which another thread may set.
+    Before every instruction the interpreter reads `Cpu.stop_word`, which another thread may set. With `eager` it is
+    entered also where it does not pay, which tests of single instructions want. `retired` counts the steps done here.
     """
 
-    def __init__(self, cpu: Cpu, run: Run) -> None:
+    def __init__(self, cpu: Cpu, run: Run, eager: bool = False) -> None:
         self._cpu = cpu
+        self._eager = eager
         self._run = run.call
         self._bytes = np.frombuffer(cpu.memory.ram.cast("B"), np.uint8)  # a view of its own: `ram` can be released
         self._ram = np.uint64(self._bytes.ctypes.data) if run.by_address else self._bytes
@@ -74,6 +76,7 @@ class FastTier:
         self._used_ops = self._used_pages = 0
         self._cold, self._next_cold = 0, COLD_STEPS
         self._steps_since_learning = 0
+        self.retired = 0
         self._forget_code()
 
     def _forget_code(self) -> None:
@@ -111,7 +114,7 @@ class FastTier:
 
     def _judge(self, paid: bool) -> None:
         """Leave the next steps to the reference tier if this was not worth while."""
-        if paid:
+        if paid or self._eager:
             self._next_cold = COLD_STEPS
         else:
             self._cold = self._next_cold
@@ -138,6 +141,7 @@ class FastTier:
         state.rflags = values[record.RFLAGS]
         done: int = values[record.DONE]
         cpu.retired += done
+        self.retired += done
         self._steps_since_learning += done
         return done, int(reason)
 
