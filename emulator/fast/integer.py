@@ -68,7 +68,7 @@ def shifting() -> list[Handler]:
 
 
 def multiplying() -> list[Handler]:
-    """Products, quotients and single bits."""
+    """Products and unsigned quotients."""
     carry = "cf = U1 if lost else U0\nef = (ef & ~OF) | (OF if lost else U0)\n"
     low = "r[0] = (r[0] & o.keep) | {}\n"
     high = "r[2] = (r[2] & o.keep) | {}\n"
@@ -101,6 +101,14 @@ def multiplying() -> list[Handler]:
                 + indent(low.format("v") + high.format("w"))
             ),
         ),
+    ]
+
+
+def bits() -> list[Handler]:
+    """Counts of bits, and single bits."""
+    zero = "ef = (ef & ~ZF) | (ZF if b == U0 else U0)\n"
+    place = "if b != U0:\n    r[o.d] = (r[o.d] & o.keep) | {}(b)"
+    return [
         Handler(
             "POPCNT",
             (
@@ -108,20 +116,8 @@ def multiplying() -> list[Handler]:
                 "ef = (ef & ~STATUS) | (ZF if b == U0 else U0)"
             ),
         ),
-        Handler(
-            "BSF",
-            (
-                SOURCE + EAGER + "ef = (ef & ~ZF) | (ZF if b == U0 else U0)\n"
-                "if b != U0:\n    r[o.d] = (r[o.d] & o.keep) | lowest(b)"
-            ),
-        ),
-        Handler(
-            "BSR",
-            (
-                SOURCE + EAGER + "ef = (ef & ~ZF) | (ZF if b == U0 else U0)\n"
-                "if b != U0:\n    r[o.d] = (r[o.d] & o.keep) | highest(b)"
-            ),
-        ),
+        Handler("BSF", SOURCE + EAGER + zero + place.format("lowest")),
+        Handler("BSR", SOURCE + EAGER + zero + place.format("highest")),
         Handler(
             "BT",
             (
