@@ -11,10 +11,11 @@ import json
 import platform
 import sys
 
-from benchmarks import emulator_speed, migration, state
+from benchmarks import emulator_speed, fast_tier, migration, state
 
 BENCHMARKS = {
     "emulator": emulator_speed.measure,
+    "fast": fast_tier.measure,
     "state": state.measure,
     "migration": migration.measure,
 }

@@ -24,6 +24,8 @@ _ALIASES_8086 = {
 """Opcodes that an 8086 takes for others."""
 _LATER_PREFIXES = frozenset(b"\x64\x65\x66\x67")
 _MAX_BYTES_286 = 10
+_LOADALL = (b"\x0f\x04", b"\x0f\x05")
+"""What a 286 has and nobody documented: decoded, not built."""
 
 
 class Decoder:
@@ -62,6 +64,8 @@ class Decoder:
         if self._map == "286":
             if opcode in _LATER_PREFIXES:
                 raise InvalidInstruction
+            if rest[:2] in _LOADALL:
+                return replace(decode(b"\x0f\x06", bits), mnemonic="LOADALL")
             insn = decode((prefixes + rest)[:MAX_BYTES], bits)
             if any(operand.kind == "s" and operand.value > 3 for operand in insn.operands):
                 raise InvalidInstruction

@@ -16,12 +16,21 @@ from .devices.pit import CHANNEL_PORTS, CONTROL_PORT, SPEAKER_PORT, Pit
 from .devices.ports import PortDevice, PortSpace
 from .devices.serial import COM1, COM1_IRQ, Serial
 from .devices.smi_port import COMMAND_PORT, STATUS_PORT, TIMER_PORT, SmiPort
+from .fast.loading import use_if_it_pays, use_now
 from .memory import GuestMemory
 from .pc import PcBoard, TimedDevice
 from .registers import FLAG_IF, MASK64, MP_HALTED, MSR_TSC_DEADLINE
 from .start import begin
 
 TIMER_IRQ = 0
+
+
+class Tier(StrEnum):
+    """What executes instructions. The guest cannot tell, nor can a snapshot."""
+
+    AUTO = "auto"  # the fast tier if numba is there, as soon as the machine has run long enough for it to pay
+    REFERENCE = "reference"
+    FAST = "fast"  # from the first instruction on
 
 
 class StopReason(StrEnum):
@@ -55,14 +64,19 @@ class Machine:
     `run(a + b)`.
 
     `ram` is the backing (a writable buffer of `config.ram_bytes`), made here if not given. `load_images` writes the
-    config's images into it; a machine that is about to be restored does without.
+    config's images into it; a machine that is about to be restored does without. `tier` rules nothing but speed.
 
     Raises:
         ValueError: the config names an unknown CPU model, more than one vCPU, or memory that does not fit.
+        ImportError: the fast tier is asked for and numba is not installed.
     """
 
     def __init__(
-        self, config: MachineConfig, ram: bytearray | memoryview | None = None, load_images: bool = True
+        self,
+        config: MachineConfig,
+        ram: bytearray | memoryview | None = None,
+        load_images: bool = True,
+        tier: Tier = Tier.AUTO,
     ) -> None:
         if config.vcpus != 1:
             raise ValueError(f"{config.vcpus} vCPUs: this machine has one")
@@ -84,6 +98,8 @@ class Machine:
             for image in config.images:
                 self.memory.load_image(*image)
         self.place_lapic(self.cpu.state.apic_base)
+        if tier is not Tier.REFERENCE:
+            (use_now if tier is Tier.FAST else use_if_it_pays)(self.cpu)
 
     def _connect(self, config: MachineConfig) -> None:
         """Create the devices and the vCPU and wire them up."""
@@ -201,17 +217,22 @@ class Machine:
 
     # ---- running ----
 
-    def run(self, max_steps: int) -> RunResult:
-        """Do up to `max_steps` steps; fewer only if the machine ends or can never wake.
+    def run(self, max_steps: int, max_idle_ns: int | None = None) -> RunResult:
+        """Do up to `max_steps` steps; fewer only if the machine ends, can never wake, is stopped or has idled.
 
         Raises:
             UnsupportedInstruction: the guest needs what the emulator has not built; the state is that before it.
         """
-        done = 0
+        done, begin_ns = 0, self._base_ns
         while done < max_steps and (reason := self._ended()) is None:
             steps = self._slice(max_steps - done)
             done += steps
+            if self.cpu.stop_word[0]:
+                self.cpu.stop_word[0] = 0
+                return RunResult(StopReason.STOPPED, done)
             if steps == 0 and self._ended() is None and not self._wake():
+                break
+            if max_idle_ns is not None and self._base_ns - begin_ns >= max_idle_ns:
                 break
         reason = self._ended()
         if reason is None:
@@ -296,6 +317,10 @@ class Machine:
         return False
 
     # ---- from outside ----
+
+    def stop(self) -> None:
+        """End the run that another thread is in, or the next one, at the next boundary."""
+        self.cpu.request_stop()
 
     def inject_smi(self) -> None:
         """Raise an SMI; inside SMM it stays latched until RSM."""

@@ -8,7 +8,7 @@ from .devices.debug_ports import BOCHS_CONSOLE, FIRMWARE_CONSOLE, DebugConsole, 
 from .devices.fw_cfg import DATA_PORT as FW_CFG_DATA
 from .devices.fw_cfg import SELECT_PORT as FW_CFG_SELECT
 from .devices.fw_cfg import FwCfg, e820_file
-from .devices.ioapic import IOAPIC_GPA, Ioapic
+from .devices.ioapic import IOAPIC_GPA, TIMER_PIN, Ioapic
 from .devices.keyboard_controller import KBC_COMMAND, KBC_DATA, SYSTEM_CONTROL, KeyboardController
 from .devices.pci import (
     ADDRESS_PORT,
@@ -32,6 +32,7 @@ from .devices.rtc import DATA_PORT as RTC_DATA
 from .devices.rtc import INDEX_PORT as RTC_INDEX
 from .devices.rtc import RTC_IRQ, Rtc
 from .devices.serial import COM1_IRQ
+from .devices.unit_test_device import FLUSH_PORT, IRQ_LINES, IRQ_PORT, SCRATCH_PORT, UnitTestDevice
 from .memory import Window
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ ROM_END = 4 * GIB
 PAM_READ, PAM_WRITE = 1, 2
 SHADOW_IN_RAM = bytes([0x30] + [0x33] * (PAM_BYTES - 1))
 """PAM registers as firmware leaves them: all of [C0000h, 100000h) is RAM."""
+ISA_LINES = 16
 _HOLE = -1
 
 
@@ -62,7 +64,8 @@ class TimedDevice(Protocol):
 class PcBoard:
     """Devices and chipset of the PC board around `machine`, whose PICs, PIT, local APIC and serial port it shares.
 
-    A machine without a ROM begins as its firmware would have left it, with RAM in all of [C0000h, 100000h).
+    A machine without a ROM begins as its firmware would have left it, with RAM in all of [C0000h, 100000h). SMRAM's
+    D_CLS bit is held and has no effect, as in QEMU; a reset of the whole board (port 0xCF9) is not there.
 
     Source: Intel 82441FX data sheet 3.2.18 (PAM), 3.2.20 (SMRAM); QEMU 7.2 hw/pci-host/i440fx.c.
     """
@@ -78,6 +81,7 @@ class PcBoard:
         self.keyboard = KeyboardController(self._set_a20, machine.cpu.request_init)
         self.console = DebugConsole()
         self.post = PostPort()
+        self.unit_test = UnitTestDevice(self._set_line)
         self.fw_cfg = self._describe(config)
         reactions = {HOST_BRIDGE: self._map_memory, POWER_MANAGEMENT: self._map_power_management}
         self.pci = PciBus(
@@ -88,6 +92,8 @@ class PcBoard:
             self._host.config[PAM : PAM + PAM_BYTES] = SHADOW_IN_RAM
         self._register_ports(config)
         self._memory.map_mmio(IOAPIC_GPA, self.ioapic)
+        for gpa, page in self.unit_test.pages():
+            self._memory.map_mmio(gpa, page)
         self._map_memory()
 
     @property
@@ -115,8 +121,17 @@ class PcBoard:
             (self.fw_cfg, FW_CFG_SELECT, FW_CFG_SELECT, True),
             (self.fw_cfg, FW_CFG_DATA, FW_CFG_DATA, False),
             (self.pci, ADDRESS_PORT, DATA_PORT + 3, True),
+            (self.unit_test, SCRATCH_PORT, FLUSH_PORT + 3, True),
+            (self.unit_test, IRQ_PORT, IRQ_PORT + IRQ_LINES - 1, False),
         ):
             self._machine.ports.register(device, first, last, wide)
+
+    def _set_line(self, line: int, level: int) -> None:
+        """Drive a line of the I/O APIC; the first 16 are ISA interrupts, which the PICs see as well."""
+        if line < ISA_LINES:
+            self._machine.set_irq(line, level)
+        else:
+            self.ioapic.set_pin(line, level)
 
     @property
     def timed(self) -> tuple[tuple[TimedDevice, int], ...]:
@@ -189,7 +204,9 @@ class PcBoard:
         """Take the state over, after virtual time, the PICs, the local APIC and the serial port."""
         for name, device in self._devices().items():
             device.load(fields[name])
-        lines = self._machine.serial.line << COM1_IRQ | self.rtc.line << RTC_IRQ | self.pm.line << SCI_IRQ
+        asked = self.unit_test.lines
+        lines = asked & ~1 | (asked & 1) << TIMER_PIN
+        lines |= self._machine.serial.line << COM1_IRQ | self.rtc.line << RTC_IRQ | self.pm.line << SCI_IRQ
         self.ioapic.load(fields["ioapic"], lines)
 
     def _devices(self) -> dict[str, Any]:
@@ -201,6 +218,7 @@ class PcBoard:
             "console": self.console,
             "post": self.post,
             "fw_cfg": self.fw_cfg,
+            "unit_test": self.unit_test,
         }
 
 

@@ -13,16 +13,18 @@ OP = np.dtype(
         ("unused", "u8", 2),
     ]
 )  # fmt: skip
-"""`behind` is the RIP that follows, `next` the number of the record there and `taken` that of the branch target `imm` of
-a `direct` branch, as soon as the interpreter knows them (0 before): so it need not look up RIP between records.
+"""`behind` is the RIP that follows, `next` the number of the record there and `taken` that of the branch target `imm`
+of a `direct` branch, as soon as the interpreter knows them (0 before): so it need not look up RIP between records.
 
 `size` and `lg` (its logarithm) are those of the memory access; `mask`, `keep`, `sg` (number of the sign bit) of the
-destination; `smask` and `sbit` of the source; `d`, `s`, `s2`, `base`, `index` number registers, 16 being always zero."""
+destination; `smask` and `sbit` of the source; `d`, `s`, `s2`, `base`, `index` number registers, 16 being zero."""
 
 ZERO_REGISTER = 16
 RIP, RFLAGS, DONE, MISSED = 17, 18, 19, 20
 """Places in the register array behind the general registers."""
-REGISTERS = 24
+SELECTORS = 24
+"""Place of the six selectors, which are only read."""
+REGISTERS = 32
 
 TLB_ENTRIES = 2048
 PAGE_TABLE_ENTRIES = 512

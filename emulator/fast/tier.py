@@ -50,15 +50,17 @@ class _View:
 
 
 class FastTier:
-    """Runs what the compiled interpreter can; the reference tier does the rest.
+    """Runs what the compiled interpreter can; the reference tier does the rest. `steps` is for `Cpu.many_steps`.
 
-    `stop` is the event word: set its only element from another thread and `steps` returns before the next instruction.
+    Before every instruction the interpreter reads `Cpu.stop_word`, which another thread may set. With `eager` it is
+    entered also where it does not pay, which tests of single instructions want. `retired` counts the steps done here.
     """
 
-    def __init__(self, cpu: Cpu, run: Run) -> None:
+    def __init__(self, cpu: Cpu, run: Run, eager: bool = False) -> None:
         self._cpu = cpu
+        self._eager = eager
         self._run = run.call
-        self._bytes = np.frombuffer(cpu.memory.ram, np.uint8)
+        self._bytes = np.frombuffer(cpu.memory.ram.cast("B"), np.uint8)  # a view of its own: `ram` can be released
         self._ram = np.uint64(self._bytes.ctypes.data) if run.by_address else self._bytes
         self._registers = np.zeros(record.REGISTERS, np.uint64)
         self._params = np.zeros(8, np.uint64)
@@ -66,7 +68,7 @@ class FastTier:
         self._read_counts = np.zeros((6, 4), np.uint64)
         self._write_counts = np.zeros((6, 4), np.uint64)
         self._tlbs = (_Tlb(), _Tlb())
-        self.stop = np.zeros(1, np.int32)
+        self._stop = np.frombuffer(cpu.stop_word, np.int32)
         self._ops = np.zeros(record.MAX_OPS, record.OP)
         self._slots = np.zeros(record.MAX_CODE_PAGES * _PAGE, np.int32)
         self._views: dict[int, _View] = {}
@@ -74,6 +76,7 @@ class FastTier:
         self._used_ops = self._used_pages = 0
         self._cold, self._next_cold = 0, COLD_STEPS
         self._steps_since_learning = 0
+        self.retired = 0
         self._forget_code()
 
     def _forget_code(self) -> None:
@@ -111,7 +114,7 @@ class FastTier:
 
     def _judge(self, paid: bool) -> None:
         """Leave the next steps to the reference tier if this was not worth while."""
-        if paid:
+        if paid or self._eager:
             self._next_cold = COLD_STEPS
         else:
             self._cold = self._next_cold
@@ -130,7 +133,7 @@ class FastTier:
         reason = self._run(
             registers, self._params, self._ops, self._slots, view.tags, view.bases, self._ram,
             tlb.read_tags, tlb.read_offsets, tlb.write_tags, tlb.write_offsets,
-            self._segment_bases, self._read_counts, self._write_counts, self.stop,
+            self._segment_bases, self._read_counts, self._write_counts, self._stop,
         )  # fmt: skip
         values = registers.tolist()
         state.gpr[:] = values[:16]
@@ -138,6 +141,7 @@ class FastTier:
         state.rflags = values[record.RFLAGS]
         done: int = values[record.DONE]
         cpu.retired += done
+        self.retired += done
         self._steps_since_learning += done
         return done, int(reason)
 
@@ -168,6 +172,7 @@ class FastTier:
 
     def _describe_segments(self, budget: int) -> None:
         cpu, state, params = self._cpu, self._cpu.state, self._params
+        self._registers[record.SELECTORS : record.SELECTORS + 6] = [seg.selector for seg in state.segs]
         long_mode = cpu.bits == 64
         params[:6] = (
             budget, cpu.stack_mask, MASK64 & ~MASK16 if cpu.stack_mask == MASK16 else 0,
@@ -232,4 +237,3 @@ class FastTier:
         for name, value in (fields or {}).items():
             row[name] = value
         return number
-

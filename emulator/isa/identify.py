@@ -13,11 +13,12 @@ from ..registers import CR4_OSXSAVE, CR4_TSD, MASK32, MSR_TSC, MSR_TSC_AUX, RAX,
 from .system import privileged
 
 _OSXSAVE = 1 << 27
+_APIC, _APIC_BASE_ENABLE = 1 << 9, 1 << 11
 
 
 @op("CPUID", syntax="CPUID")
 def cpuid(cpu: Cpu, _insn: Decoded) -> Action:
-    """The model's leaves; leaf 1 ECX bit 27 follows CR4.OSXSAVE."""
+    """The model's leaves; leaf 1 ECX bit 27 follows CR4.OSXSAVE, EDX bit 9 the local APIC's enable bit."""
     state, model = cpu.state, cpu.model
     function, index = register_load(cpu, RAX, 4), register_load(cpu, RCX, 4)
     puts = [register_store(cpu, number, 4) for number in (RAX, RBX, RCX, RDX)]
@@ -27,6 +28,8 @@ def cpuid(cpu: Cpu, _insn: Decoded) -> Action:
         eax, ebx, ecx, edx = model.cpuid_values(leaf, index())
         if leaf == 1 and state.cr4 & CR4_OSXSAVE:
             ecx |= _OSXSAVE
+        if leaf == 1 and not state.apic_base & _APIC_BASE_ENABLE:
+            edx &= ~_APIC
         for put, value in zip(puts, (eax, ebx, ecx, edx), strict=True):
             put(value)
 

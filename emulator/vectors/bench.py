@@ -1,7 +1,7 @@
 """Vectors run on a bare CPU and compared."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import PAGE_BYTES, ram_slots
 from ..cpu import Cpu
@@ -11,6 +11,9 @@ from ..memory import GuestMemory
 from ..registers import MP_HALTED
 from .exclusions import STRING_FORMS
 from .format import NAMES, RAM_BYTES, REGISTERS, SEGMENTS, Vector
+
+if TYPE_CHECKING:
+    from ..fast.tier import FastTier
 
 MAX_STEPS, MAX_STRING_STEPS = 64, 70_000
 """An instruction, a fault and its handler; a REP over 64 KiB."""
@@ -75,13 +78,22 @@ class VectorBench:
     """A bare CPU over 16 MiB; every vector begins with the machine as after reset and memory zero.
 
     `defined_flags` are masks of the FLAGS bits that a form defines; a form that is not there defines all of them.
+    With `fast` the fast tier executes what it can; `fast_steps` counts.
+
+    Raises:
+        ImportError: the fast tier is asked for and numba is not installed.
+        ValueError: the fast tier does not serve that CPU model.
     """
 
-    def __init__(self, cpu_model: str = "x86-64", defined_flags: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, cpu_model: str = "x86-64", defined_flags: Mapping[str, int] | None = None, fast: bool = False
+    ) -> None:
         self.ram = bytearray(RAM_BYTES)
         self.memory = GuestMemory(ram_slots(RAM_BYTES), self.ram)
         self.cpu = Cpu(self.memory, _OpenBus(), MODELS[cpu_model])
         self._defined_flags = defined_flags or {}
+        self.fast_steps = 0
+        self._tier = _fast_tier(self.cpu) if fast else None
 
     def run(self, vector: Vector) -> Outcome:
         """Run one vector and compare; the memory that it touched is zero again afterwards."""
@@ -112,6 +124,12 @@ class VectorBench:
         """Run up to the HLT; vector of the first fault if one was expected."""
         cpu, state = self.cpu, self.cpu.state
         left = MAX_STRING_STEPS if vector.form in STRING_FORMS else MAX_STEPS
+        if self._tier is not None:
+            # `Cpu.run` does its first step with care, that is in the reference tier.
+            before, cpu.attention = cpu.retired, False
+            self._tier.steps(1)
+            left -= cpu.retired - before
+            self.fast_steps = self._tier.retired
         while vector.exception is not None and left and not state.exception_pending and self._runs():
             left -= cpu.run(1)
         faulted = state.exception_nr if state.exception_pending else None
@@ -162,6 +180,16 @@ class VectorBench:
         for page in self._dirty_pages():
             self.ram[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
         self.memory.clear_dirty()
+
+
+def _fast_tier(cpu: Cpu) -> "FastTier":
+    from ..fast.compiled import compiled
+    from ..fast.loading import OLDEST_FEATURE
+    from ..fast.tier import FastTier
+
+    if OLDEST_FEATURE not in cpu.model.features:
+        raise ValueError(f"the fast tier does not serve the CPU model {cpu.model.name!r}")
+    return FastTier(cpu, compiled(), eager=True)
 
 
 def _pushed_flags(vector: Vector, mask: int) -> dict[int, int]:

@@ -21,9 +21,8 @@ from schemas.compat import HostProfile
 from schemas.errors import SchemaError
 
 MIN_CHUNK_STEPS = 16
-MAX_CHUNK_STEPS = 1024
-"""How often a slice looks at the time that its guest idled away, for the machine jumps over HLT without stopping: often
-while the guest idles, seldom while it does not."""
+MAX_CHUNK_STEPS = 1 << 18
+"""How often a slice looks at where its guest is: often while the guest idles, seldom while it does not."""
 
 
 class EmulatorVm:
@@ -76,7 +75,7 @@ class EmulatorVm:
     def run_slice(self, max_steps: int, max_idle_ns: int) -> SliceResult:
         """Run at most `max_steps` steps, fewer once the guest has idled `max_idle_ns`."""
         machine = self._machine
-        return self._run(lambda steps: machine.run(steps).reason, max_steps, max_idle_ns)
+        return self._run(lambda steps: machine.run(steps, max_idle_ns).reason, max_steps, max_idle_ns)
 
     def run_until(self, condition: Callable[[Moment], bool], max_steps: int, max_idle_ns: int) -> SliceResult:
         """Run step by step until `condition` holds."""

@@ -43,6 +43,7 @@ class Source:
     cpu: str | None = None
     board: str | None = None
     post_port: int | None = None
+    tier: str = "auto"
 
 
 def make_machine(source: Source) -> Machine:
@@ -58,10 +59,12 @@ def make_machine(source: Source) -> Machine:
     source = _recognised(source)
     if source.resume is not None:
         return _resumed(source)
-    from emulator.machine import Machine
+    from emulator.machine import Machine, Tier
 
     try:
-        return Machine(_guest(source) if source.image else _loaded(source))
+        return Machine(_guest(source) if source.image else _loaded(source), tier=Tier(source.tier))
+    except ImportError as error:
+        raise CliError(f"no fast tier: {error}", ExitCode.USAGE, hint="pip install migsvc[fast]") from error
     except ValueError as error:
         raise CliError(str(error), ExitCode.REFUSED) from error
 
@@ -178,7 +181,7 @@ def _read(path: Path) -> bytes:
 def _resumed(source: Source) -> Machine:
     """Return the machine of a stream file, every digest compared; its own parameters count."""
     from emulator.bridge import restore_state
-    from emulator.machine import Machine
+    from emulator.machine import Machine, Tier
     from migsvc.backends.emulator_config import described
     from migsvc.cli.stream_files import read_stream
     from migsvc.errors import MigsvcError
@@ -195,7 +198,7 @@ def _resumed(source: Source) -> Machine:
         "machine": dict(stream.config.machine),
     }
     try:
-        machine = Machine(described(raw), stream.memory.ram, load_images=False)
+        machine = Machine(described(raw), stream.memory.ram, load_images=False, tier=Tier(source.tier))
         restore_state(machine, stream.state)
     except SchemaError as error:
         found = [problem.model_dump(mode="json") for problem in error.problems]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -65,6 +65,9 @@ def run(
     post_port: Annotated[
         int | None, typer.Option(parser=_number, metavar="PORT", help="print POST codes written to this port on stderr")
     ] = None,
+    tier: Annotated[
+        Literal["auto", "reference", "fast"], typer.Option(help="what executes instructions; the guest cannot tell")
+    ] = "auto",
     max_instructions: Annotated[int | None, typer.Option(min=0, help="stop after so many; exit status 4")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="a line for each instruction on stderr")] = False,
     snapshot_at: Annotated[
@@ -77,7 +80,8 @@ def run(
     N and --max-instructions count from where this run begins; a REP iteration and a faulting instruction count as one.
     """
     source = Source(
-        image, bios, multiboot, append, tuple(flat or ()), entry, resume, tuple(param or ()), ram, cpu, board, post_port
+        image, bios, multiboot, append, tuple(flat or ()), entry, resume, tuple(param or ()), ram, cpu, board,
+        post_port, tier,
     )  # fmt: skip
     with reporting("table"):
         machine = make_machine(source)

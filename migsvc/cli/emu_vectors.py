@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
 from migsvc.cli.exit_codes import EPILOG, ExitCode
 from migsvc.cli.output import print_json, print_rows
 from migsvc.cli.session import CliError, OutputOption, reporting
+from migsvc.cli.stderr import say
 
 if TYPE_CHECKING:
-    from emulator.vectors import Outcome, Vector
+    from emulator.vectors import Outcome, Vector, VectorBench
 
 MAX_LINE_BYTES = 4 << 20
 SHOWN_FAILURES = 20
@@ -44,6 +45,7 @@ def vectors(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many tests")] = None,
     cpu: Annotated[str, typer.Option(help="CPU model")] = "x86-64",
+    tier: Annotated[Literal["reference", "fast"], typer.Option(help="what executes them")] = "reference",
     flags: Annotated[
         Path | None, typer.Option(help=f"masks of defined FLAGS bits by form; default: {FLAGS_FILE} beside FILE")
     ] = None,
@@ -60,7 +62,10 @@ def vectors(
     """
     with reporting(output):
         names = [name.strip() for text in exclude or [] for name in text.split(",") if name.strip()]
-        tally = _run(file, names, limit, cpu, _masks(flags, file.with_name(FLAGS_FILE)))
+        bench = _bench(cpu, tier == "fast", _masks(flags, file.with_name(FLAGS_FILE)))
+        tally = _run(file, names, limit, bench)
+        if tier == "fast":
+            say(f"the fast tier did {bench.fast_steps} of the steps")
         _print(tally, output)
         if tally.failed.total():
             raise typer.Exit(ExitCode.FAILED)
@@ -92,13 +97,24 @@ class Tally:
             self.failures.append(record | ({"unsupported": outcome.unsupported} if outcome.unsupported else {}))
 
 
-def _run(file: Path, names: list[str], limit: int | None, cpu: str, masks: dict[str, int]) -> Tally:
+def _bench(cpu: str, fast: bool, masks: dict[str, int]) -> VectorBench:
     from emulator.cpu_model import MODELS
-    from emulator.vectors import Excluder, VectorBench, VectorError, parse_vector
+    from emulator.vectors import VectorBench
 
     if cpu not in MODELS:
         raise CliError(f"no CPU model {cpu!r}", ExitCode.USAGE, hint=f"there are: {', '.join(MODELS)}")
-    bench, excluder, tally = VectorBench(cpu, masks), Excluder(names), Tally()
+    try:
+        return VectorBench(cpu, masks, fast)
+    except ImportError as error:
+        raise CliError(f"no fast tier: {error}", ExitCode.USAGE, hint="pip install migsvc[fast]") from error
+    except ValueError as error:
+        raise CliError(str(error), ExitCode.USAGE) from error
+
+
+def _run(file: Path, names: list[str], limit: int | None, bench: VectorBench) -> Tally:
+    from emulator.vectors import Excluder, VectorError, parse_vector
+
+    excluder, tally = Excluder(names), Tally()
     for number, line in _lines(file, limit):
         try:
             vector = parse_vector(json.loads(line))

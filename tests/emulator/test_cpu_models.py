@@ -110,6 +110,12 @@ def test_8086_instruction_that_nobody_describes_is_ours_to_report(lab):
             lab("8086").real(code).run()
 
 
+def test_286_loadall_is_ours_to_report(lab):
+    with pytest.raises(UnsupportedInstruction):
+        lab("286").real("0f05").run()
+    assert lab("386").real("0f05").run().pending() == (6, None, None)
+
+
 def test_8086_words_wrap_within_their_segment(lab):
     machine = lab("8086").real("8b07" + "8907" + "ad" + "50")
     state = machine.state

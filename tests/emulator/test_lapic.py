@@ -266,6 +266,17 @@ def test_a_guest_reads_its_registers_by_rdmsr():
     assert (machine.cpu.state.gpr[0], machine.cpu.state.gpr[2]) == (0x50014, 0)
 
 
+@pytest.mark.parametrize(("base", "offered"), [(0xFEE00900, True), (0xFEE00D00, True), (0xFEE00100, False)])
+def test_cpuid_offers_the_local_apic_while_it_is_on(base, offered):
+    machine = machine_of("0fa2")
+    machine.cpu.state.apic_base = base
+    machine.cpu.state.gpr[0] = 1
+    machine.run(1)
+    assert bool(machine.cpu.state.gpr[2] & 1 << 9) == offered
+    assert machine.cpu.state.gpr[1] >> 21 & 1
+    assert machine.cpu.state.gpr[1] >> 24 & 1
+
+
 # ---- errors ----
 
 

@@ -87,7 +87,12 @@ def test_a_ram_smaller_than_the_rom_s_place_is_enough():
 
 
 def test_a_model_without_32_bit_addresses_begins_below_1_mib():
-    assert load_bios(bytes(4096), "80286").start == StartConfig(cs_base=0xF0000)
+    rom = bytearray(4096)
+    rom[0xFF0:0xFF6] = bytes.fromhex("b002 e6f4 ebfe")
+    for model in ("286", "8086"):
+        assert load_bios(bytes(rom), model).start == StartConfig(cs_base=0xF0000)
+        machine = Machine(machine_config(load_bios(bytes(rom), model), RAM, cpu_model=model))
+        assert machine.run(10).reason is StopReason.DEBUG_EXIT
 
 
 def test_a_multiboot_kernel_begins_in_flat_protected_mode():

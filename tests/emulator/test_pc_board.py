@@ -331,6 +331,35 @@ def test_an_smi_by_message_does_not_wake_inside_smm():
     assert machine.cpu.state.smm
 
 
+# ---- what unit tests want ----
+
+
+def test_scratch_ports_and_scratch_memory(machine):
+    machine.ports.write(0xE0, 4, 0x44332211)
+    machine.ports.write(0xE1, 1, 0xAA)
+    assert [machine.ports.read(port, 1) for port in (0xE0, 0xE1, 0xE2, 0xE3, 0xE4)] == [0x11, 0xAA, 0x33, 0x44, 0]
+    machine.ports.write(0xE4, 4, 0x1000)
+    machine.memory.write(0, 0xFF000FFE, 4, 0x12345678)
+    assert machine.memory.read(0, 0xFF000FFE, 4) == 0x12345678
+    assert machine.memory.read(0, 0xFF00FFFF, 1) == 0
+    assert machine.memory.read(0, 0xFF010000, 1) == 0xFF
+
+
+@pytest.mark.parametrize(("line", "pin"), [(0, 2), (14, 14), (20, 20)])
+def test_a_line_by_its_port(line, pin):
+    machine = with_handlers(machine_of("ba" + (0x2000 + line).to_bytes(2, "little").hex() + "b001fbee" + "90" * 2))
+    mask_pics(machine)
+    route(machine, pin, 0x71)
+    assert handler(machine) == 0x71
+    machine.ports.write(0x2000 + line, 1, 1)
+    assert machine.lapic.pending() == -1
+    twin = machine_of()
+    twin.pc.load(machine.pc.snapshot())
+    twin.lapic.load(machine.lapic.snapshot())
+    twin.ports.write(0x2000 + line, 1, 1)  # it is up already
+    assert twin.lapic.snapshot() == machine.lapic.snapshot()
+
+
 # ---- state ----
 
 

@@ -134,3 +134,14 @@ def test_the_recorded_sample_passes_and_every_exclusion_is_needed():
                     wrong.append((test.form, test.name, result))
     assert not wrong
     assert needed == {rule.reason for rule in EXCLUSIONS.values()}
+
+
+def test_the_fast_tier_is_compared_as_well():
+    pytest.importorskip("numba")
+    bench = VectorBench(fast=True)
+    for _ in range(3):
+        assert bench.run(parse_vector(vector("40f4", {"ax": 1, "ip": 0x102}))).passed
+        assert bench.run(parse_vector(vector("40f4", {"ax": 2, "ip": 0x102}))).differences == {"ax": (1, 2)}
+    assert bench.fast_steps == 6
+    with pytest.raises(ValueError, match="286"):
+        VectorBench("286", fast=True)

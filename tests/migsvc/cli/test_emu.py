@@ -206,6 +206,25 @@ def test_vectors_are_excluded_limited_and_decompressed(run):
     assert "stack-overrun" in run("vectors", "--list-exclusions").stdout
 
 
+def test_either_tier_can_be_asked_for(run):
+    data = lines(vector("inc ax", 1))
+    assert run("vectors", "{v}", "--tier", "reference", v=data).stderr == ""
+    assert flat(run, EXIT_3, "--tier", "reference").exit_code == 7
+    assert run("vectors", "{v}", "--tier", "fast", "--cpu", "286").exit_code == 2
+
+
+def test_a_fast_tier_that_is_not_installed_is_told_of(run, monkeypatch):
+    compiled = pytest.importorskip("emulator.fast.compiled")
+
+    def missing():
+        raise ImportError("No module named 'numba'")
+
+    monkeypatch.setattr(compiled, "compiled", missing)
+    for arguments in (["vectors", "{v}"], ["run", "--flat", "{v}@0"]):
+        result = run(*arguments, "--tier", "fast", v=lines(vector("inc ax", 1)))
+        assert (result.exit_code, "migsvc[fast]" in result.stderr) == (2, True)
+
+
 def test_masks_of_flags_lie_beside_the_vectors_or_are_named(run):
     wrong = vector("inc ax", 1)
     wrong["final"]["regs"]["flags"] = 3
