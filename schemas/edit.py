@@ -64,12 +64,12 @@ def edit_state(state: VcpuState | MachineState, assignments: Iterable[str | Assi
     """Return the state with all values set in order; the given one stays as it is.
 
     Raises:
-        FieldError: a path leads nowhere, or a value does not fit; every problem is listed.
+        FieldError: a path leads nowhere, a value does not fit, or two are for one place; every problem is listed.
     """
     todo = [given if isinstance(given, Assignment) else parse_assignment(given) for given in assignments]
     if len(todo) > MAX_ASSIGNMENTS:
         raise FieldError([Problem(where="edit", message=f"{len(todo)} assignments, at most {MAX_ASSIGNMENTS}")])
-    problems: list[Problem] = []
+    problems = _given_twice(state, todo)
     made: VcpuState | MachineState = state
     for one in todo:
         try:
@@ -81,6 +81,31 @@ def edit_state(state: VcpuState | MachineState, assignments: Iterable[str | Assi
         raise FieldError(problems)
     made, notes = _followed(made, [_full(state, one.parts) for one in todo])
     return Edited(parse_as(type(state), made.model_dump(warnings=False)), notes)
+
+
+def _given_twice(state: VcpuState | MachineState, todo: Sequence[Assignment]) -> list[Problem]:
+    """Return what is assigned more than once: which value was meant cannot be known. A bit after its register may."""
+    problems: list[Problem] = []
+    seen: dict[Parts, Assignment] = {}
+    for one in todo:
+        first = seen.setdefault(_spot(state, one.parts), one)
+        if first is not one:
+            both = " and ".join(f"{format_path(given.parts)}={given.text[:64]}" for given in (first, one))
+            hint = "leave one of them out"
+            problems.append(Problem(where=format_path(one.parts), message=f"assigned twice, {both}", hint=hint))
+    return problems
+
+
+def _spot(state: VcpuState | MachineState, parts: Parts) -> Parts:
+    """Return a path in one spelling, bits by number as well."""
+    full = _full(state, parts)
+    if len(full) > 1 and isinstance(parts[-1], str):
+        try:
+            register = locate(state, parts[:-1]).register
+            return full if register is None else (*full[:-1], register.field(parts[-1]).low)
+        except FieldError:  # it leads nowhere, which is told where it is applied
+            pass
+    return full
 
 
 def read_value(place: Place, text: str) -> Any:

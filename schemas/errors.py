@@ -103,7 +103,7 @@ def problems_of(error: ValidationError) -> list[Problem]:
     found = []
     for entry in entries[:MAX_PROBLEMS]:
         where = ".".join(str(part)[:MAX_NAME_CHARS] for part in entry["loc"])
-        found.append(Problem(where=where or error.title, message=entry["msg"]))
+        found.append(Problem(where=where or error.title, message=entry["msg"].removeprefix("Value error, ")))
     if len(entries) > MAX_PROBLEMS:
         found.append(Problem(where=error.title, message=f"{len(entries) - MAX_PROBLEMS} more problems"))
     return found

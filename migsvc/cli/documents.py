@@ -140,10 +140,16 @@ KINDS: Mapping[str, frozenset[str]] = {
 """What a JSON object can be, and members that only it has."""
 
 
-def _from_json(value: Any, origin: str) -> Document:
+def kind_of(value: Any) -> str:
+    """Return what decoded JSON looks like, a name in KINDS; "" if it is nothing that we know."""
     counted = {name: len(members & value.keys()) for name, members in KINDS.items()} if isinstance(value, dict) else {}
     kind = max(counted, key=lambda name: counted[name], default="")
-    if not counted.get(kind):
+    return kind if counted.get(kind) else ""
+
+
+def _from_json(value: Any, origin: str) -> Document:
+    kind = kind_of(value)
+    if not kind:
         known = "; ".join(f"{name}: {', '.join(sorted(members)[:3])}, …" for name, members in KINDS.items())
         raise CliError(f"{origin}: JSON, but no document that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from migsvc.cli.exit_codes import BY_PROBLEM, ExitCode
-from migsvc.cli.output import Column, print_done, print_json, print_record, print_records
+from migsvc.cli.output import Column, finding_line, print_done, print_json, print_record, print_records
 from migsvc.cli.session import CliError, Session, api_command, group
 from migsvc.cli.vm import When
 from migsvc.units import human_bytes, human_ms
@@ -135,9 +135,24 @@ def follow(session: Session, migration: str, after: int = 0) -> None:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """Return an event in one line."""
-    data = ", ".join(f"{key} {value}" for key, value in event["data"].items() if key not in REPEATED)
-    return f"{event['at'][11:23]}  {event['type']:<8}  {data}"
+    """Return an event in one line, an error in it as a sentence."""
+    data = event["data"]
+    if event["type"] == "error":
+        text = fault_line(data)
+    else:
+        error = data.get("error")
+        words = [f"{key} {value}" for key, value in data.items() if key not in (*REPEATED, "error")]
+        text = ", ".join(words) + (f": {fault_line(error)}" if isinstance(error, dict) else "")
+    return f"{event['at'][11:23]}  {event['type']:<8}  {text}"
+
+
+def fault_line(error: dict[str, Any]) -> str:
+    """Return the error of a migration in one line: what, the way out, and the first of the findings."""
+    text = finding_line({key: error[key] for key in ("detail", "hint") if key in error})
+    first, *more = error.get("findings") or [None]
+    if first:
+        text += f"; {finding_line(first)}" + (f", and {len(more)} more" if more else "")
+    return text
 
 
 @api_command(app, "list")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from migsvc.cli import state_change, state_diff
+from migsvc.cli import state_change, state_convert, state_diff
 from migsvc.cli.exit_codes import EPILOG, ExitCode
 from migsvc.cli.output import finding_line, print_done, print_json
 from migsvc.cli.session import (
@@ -97,9 +97,41 @@ def get(
 
 @api_command(app, "put")
 def put(session: Session, vm: VmArgument, file: FileArgument, vcpu: VcpuOption = 0) -> None:
-    """Replace the state of a paused VM's vCPU; illegal state is refused, nothing is applied."""
-    state = session.client.put(path(vm, "vcpus", str(vcpu), "state"), read_json(file))
+    """Replace the state of a paused VM's vCPU; illegal state is refused, nothing is applied.
+
+    Exit code 5 also if the document does not fit the schema.
+    """
+    from migsvc.client import ApiError
+
+    document = read_json(file)
+    _require_vcpu(document, file, vm, vcpu)
+    try:
+        state = session.client.put(path(vm, "vcpus", str(vcpu), "state"), document)
+    except ApiError as error:
+        misfits = error.problem.get("errors") or ()
+        if error.slug == "invalid-request" and any(one.get("kind") == "state" for one in misfits):
+            raise CliError(f"{file}: {error}", ExitCode.REFUSED, findings=misfits) from error
+        raise
     print_done(state, f"vCPU {vcpu} of {vm} has the state of {file}", session.output)
+
+
+def _require_vcpu(document: Any, file: Path, vm: str, vcpu: int) -> None:
+    """Refuse a document that is whole and of another kind, before the host lists all that a vCPU's would have.
+
+    Raises:
+        CliError: USAGE.
+    """
+    from migsvc.cli.documents import kind_of
+
+    kind = kind_of(document)
+    if kind == "machine":
+        take = (
+            f"`migsvc state show {file} --vcpu {vcpu} -o json` makes one, `migsvc state put {vm} - --vcpu {vcpu}` reads"
+        )
+        raise CliError(f"{file} is a whole machine, the state of one vCPU is needed", ExitCode.USAGE, hint=take)
+    if kind == "host profile":
+        hint = "`migsvc state get` writes what is needed"
+        raise CliError(f"{file} is a host profile, no state", ExitCode.USAGE, hint=hint)
 
 
 @app.command("check", epilog=EPILOG)
@@ -136,3 +168,4 @@ def check(
 
 state_diff.register(app)
 state_change.register(app)
+state_convert.register(app)

@@ -1,10 +1,10 @@
-"""`migsvc state edit` and `migsvc state convert`: a changed state, checked before it is written."""
+"""`migsvc state edit`, and what every change has in common: it is checked before it is written, and told."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,21 +14,18 @@ from migsvc.cli.session import CliError, OutputOption, reporting
 
 if TYPE_CHECKING:
     from migsvc.cli.documents import StateDocument
-    from schemas.shadow import Conversion
     from schemas.state import VcpuState
 
-SourceName = Literal["events_nibble", "smram", "nested_flags", "smi_substruct"]
-CarrierName = Literal[SourceName, "none"]
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="stream file, JSON document, raw-dir, or - for stdin")
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="write even what the rules call illegal")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="only tell what would change, with the exit code")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("edit", epilog=EPILOG)(edit)
-    app.command("convert", epilog=EPILOG)(convert)
 
 
 @dataclass
@@ -51,7 +48,7 @@ def edit(
         list[str], typer.Option("--set", help="path=value, e.g. vcpus[0].events.interrupt.shadow.smm=sti; repeatable")
     ],
     to: Annotated[str | None, typer.Option("--to", help="where to write, - is stdout; else FILE itself")] = None,
-    force: Annotated[bool, typer.Option("--force", help="write even what the rules call illegal")] = False,
+    force: ForceOption = False,
     dry_run: DryOption = False,
     output: OutputOption = "table",
 ) -> None:
@@ -69,60 +66,7 @@ def edit(
             raise misfit(f"{file} is not changed: a path or a value is wrong", error) from error
         plan = Plan(document, to or file, output, write=not dry_run, force=force, notes=list(made.notes))
         _follow_in_smram(plan, made.state)
-        _finish(plan, made.state)
-
-
-def convert(
-    file: FileArgument,
-    to: Annotated[
-        str | None, typer.Argument(metavar="[OUT]", help="where to write, - is stdout; else FILE itself")
-    ] = None,
-    carrier: Annotated[
-        CarrierName, typer.Option("--carrier", help="where the shadow put aside by an SMI is to be; none: nowhere")
-    ] = "events_nibble",
-    source: Annotated[
-        SourceName | None, typer.Option("--source", help="the carrier that counts, where two say different things")
-    ] = None,
-    vendor: Annotated[str | None, typer.Option(help="CPUID vendor of the target's processor")] = None,
-    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="write although something is lost")] = False,
-    dry_run: DryOption = False,
-    output: OutputOption = "table",
-) -> None:
-    """Move the interrupt shadow that an SMI put aside to another carrier. Exit code 5 if it would be lost."""
-    from migsvc.cli.documents import load_state
-    from migsvc.cli.state_files import misfit, require_vendor
-    from schemas.errors import SchemaError
-    from schemas.shadow import SmmCarrier, convert_carrier
-
-    with reporting(output):
-        require_vendor(vendor)
-        document = load_state(file)
-        memory = getattr(document, "memory", None)
-        try:
-            made: Conversion[Any] = convert_carrier(
-                document.state,
-                None if carrier == "none" else SmmCarrier(carrier),
-                memory,
-                source=None if source is None else SmmCarrier(source),
-                vendor=vendor,
-            )
-        except SchemaError as error:
-            raise misfit(f"{file} is not converted", error) from error
-        plan = Plan(document, to or file, output, write=not dry_run)
-        plan.findings = [finding.model_dump(mode="json") for finding in (*made.losses, *made.notes)]
-        lost = [finding for finding in plan.findings if finding["severity"] == "error"]
-        plan.refused = bool(lost) and not accept_loss
-        if plan.refused and plan.write:
-            text = f"{file} is not converted: {carrier} cannot say all of it"
-            raise CliError(text, ExitCode.REFUSED, hint="--accept-loss writes it all the same", findings=plan.findings)
-        for write in made.smram_writes:
-            if memory is None:
-                where = f"{write.gpa:#x} of address space {write.as_id}"
-                plan.notes.append(f"vCPU {write.vcpu}: write {write.data.hex()} to {where} before it runs")
-            elif plan.write:
-                memory.write(write.as_id, write.gpa, write.data)
-                plan.notes.append(f"SMRAM of vCPU {write.vcpu}: {write.data.hex()} written to {write.gpa:#x}")
-        _finish(plan, made.state)
+        finish(plan, made.state)
 
 
 def _follow_in_smram(plan: Plan, state: Any) -> None:
@@ -149,7 +93,7 @@ def _put_aside(vcpu: VcpuState) -> int:
     return vcpu.events.interrupt.shadow.smm
 
 
-def _finish(plan: Plan, state: Any) -> None:
+def finish(plan: Plan, state: Any) -> None:
     """Check the new state, write it, and tell what changed.
 
     Raises:
@@ -163,7 +107,7 @@ def _finish(plan: Plan, state: Any) -> None:
     illegal = [finding for finding in found.as_json() if finding["severity"] == "error"]
     if illegal and plan.write and not plan.force:
         text = f"{plan.document.origin} is not changed: the result is illegal by {found.errors} rules"
-        raise CliError(text, ExitCode.REFUSED, findings=illegal)
+        raise CliError(text, ExitCode.REFUSED, hint="--force writes it all the same", findings=illegal)
     if plan.write:
         plan.notes += save(with_state(plan.document, state), plan.target)
     changes = [change.model_dump(mode="json") for change in diff_states(plan.document.state, state).changes]

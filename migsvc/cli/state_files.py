@@ -130,9 +130,21 @@ def _write(target: str, pieces: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Any]:
-    """Open a file beside `path` that takes its place when the block ends well, and vanishes otherwise."""
-    path = path.resolve()
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Open a file beside `path` that takes its place when the block ends well, and vanishes otherwise.
+
+    Raises:
+        CliError: USAGE, `path` is a directory, or its own is missing.
+        OSError: the disk is full or may not be written.
+    """
+    given, path = path, path.resolve()
+    if path.is_dir():
+        raise CliError(f"{given} is a directory", ExitCode.USAGE, hint="name a file in it")
+    if not path.parent.is_dir():
+        raise CliError(f"{given}: there is no directory {path.parent}", ExitCode.USAGE, hint="make it first")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    except OSError as error:  # it names the temporary file, which nobody has heard of
+        raise type(error)(error.errno, error.strerror, str(given)) from error
     made = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -186,25 +198,54 @@ def require_vendor(name: str | None) -> None:
         raise CliError(f"{name!r} is no CPUID vendor that migsvc knows", ExitCode.USAGE, hint=f"known: {known}")
 
 
-def _of_version(stream: StreamMachine) -> tuple[StreamMachine, list[str]]:
-    """Return the stream in the schema version that its state needs: its own, or the present one."""
+def version_of(document: StateDocument, target: int) -> int:
+    """Return the schema version in which a document is to be read when it is converted to `target`.
+
+    JSON and raw-dir name none: they are of the present one. A stream is of the version in its header, unless it stays
+    there or goes below and says what only a later one has (migsvc 0.1 wrote such files): then of the present one.
+    """
+    stream = document.stream if isinstance(document, MachineDocument) else None
+    if stream is None or (target <= stream.header.schema_version and _foreign(stream)):
+        return SCHEMA_VERSION
+    return stream.header.schema_version
+
+
+def with_version(document: StateDocument, version: int) -> tuple[StateDocument, str]:
+    """Return the document with another schema version in its header, and a note on that; only streams have one."""
+    if not isinstance(document, MachineDocument) or document.stream is None:
+        return document, f"a document of form {document.form} names no schema version: it fits {version}"
+    old = document.stream.header.schema_version
+    said = f"schema version {old}, as before" if old == version else f"schema version {old} -> {version}"
+    return replace(document, stream=_versioned(document.stream, version)), said
+
+
+def _versioned(stream: StreamMachine, version: int) -> StreamMachine:
+    return replace(
+        stream,
+        header=replace(stream.header, schema_version=version),
+        config=replace(stream.config, schema_version=version),
+    )
+
+
+def _foreign(stream: StreamMachine) -> set[str]:
+    """Return what the state says that the stream's own schema version cannot say."""
     version = stream.header.schema_version
-    if version == SCHEMA_VERSION:
-        return stream, []
     sections = stream.state.to_sections()
     foreign = set(foreign_sections(set(sections.vm), "vm", version))
     for vcpu in sections.vcpus:
         foreign |= set(foreign_sections(set(vcpu), "vcpu", version))
     flags = version_row(version).event_flags
-    foreign |= {
+    return foreign | {
         f"event flags {vcpu.events.flags & ~flags:#x}" for vcpu in stream.state.vcpus if vcpu.events.flags & ~flags
     }
+
+
+def _of_version(stream: StreamMachine) -> tuple[StreamMachine, list[str]]:
+    """Return the stream in the schema version that its state needs: its own, or the present one."""
+    version = stream.header.schema_version
+    foreign = set() if version == SCHEMA_VERSION else _foreign(stream)
     if not foreign:
         return stream, []
-    moved = replace(
-        stream,
-        header=replace(stream.header, schema_version=SCHEMA_VERSION),
-        config=replace(stream.config, schema_version=SCHEMA_VERSION),
-    )
     what = ", ".join(sorted(foreign))
-    return moved, [f"written as schema version {SCHEMA_VERSION}: version {version} has no {what}"]
+    note = f"written as schema version {SCHEMA_VERSION}: version {version} has no {what}"
+    return _versioned(stream, SCHEMA_VERSION), [note]

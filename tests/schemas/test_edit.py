@@ -86,8 +86,27 @@ def test_edits_are_bounded(legal_vcpu):
         edit_state(legal_vcpu, ["xsave.region=" + "0" * (1 << 20)])
 
 
-def test_later_assignments_win(legal_vcpu):
-    assert edit_state(legal_vcpu, ["regs.rax=1", "regs.rax=2"]).state.regs.rax == 2
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("regs.rax=1", "regs.rax=2"),
+        ("regs.rax=1", "vcpus[0].regs.rax=1"),
+        ("msrs.MSR_LSTAR=1", "msrs[0xc0000082]=2"),
+        ("regs.rflags.IF=1", "regs.rflags[9]=0"),
+        ("events.interrupt.shadow.smm=sti", "events.interrupt.shadow.smm=none"),
+    ],
+)
+def test_two_values_for_one_place_are_refused_and_both_are_named(legal_vcpu, pair):
+    with pytest.raises(FieldError, match="assigned twice") as caught:
+        edit_state(legal_vcpu, ["regs.rip=1", *pair])
+    [problem] = caught.value.problems
+    assert f"{pair[0].split('=')[0]}=" in problem.message
+    assert problem.message.endswith(f"{pair[1]}")
+
+
+def test_a_bit_may_be_set_after_its_register_and_beside_another(legal_vcpu):
+    made = edit_state(legal_vcpu, ["regs.rflags=2", "regs.rflags.IF=1", "regs.rflags[0]=1"]).state
+    assert made.regs.rflags == 0x203
 
 
 @pytest.mark.parametrize("row", EVENT_FLAGS, ids=lambda row: ".".join(row.field))

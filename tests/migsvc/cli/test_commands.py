@@ -299,6 +299,29 @@ def test_a_watched_migration_that_fails_names_the_owner(host, run):
     assert "CMP-004: m" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "line"),
+    [
+        (
+            "end",
+            {"state": "failed", "error": {"type": "/problems/incompatible", "detail": "no fit", "hint": "wait"}},
+            "end       state failed: no fit (wait)",
+        ),
+        (
+            "end",
+            {"state": "failed", "error": {"detail": "no fit", "findings": [{"rule": "CMP-4", "message": "m"}, {}]}},
+            "end       state failed: no fit; CMP-4: m, and 1 more",
+        ),
+        ("error", {"type": "/problems/peer-failed", "detail": "it is away"}, "error     it is away"),
+        ("end", {"state": "completed"}, "end       state completed"),
+    ],
+)
+def test_the_error_in_an_event_is_a_sentence(kind, data, line):
+    from migsvc.cli.migrate import event_line
+
+    assert event_line(event(1, kind, **data)) == f"10:00:00.123  {line}"
+
+
 def test_state_is_put_from_a_file_or_standard_input(host, run, tmp_path):
     state = examples.vcpu_state()
     host.answers["PUT /v1/vms/web-1/vcpus/0/state"] = (200, state)
@@ -310,6 +333,30 @@ def test_state_is_put_from_a_file_or_standard_input(host, run, tmp_path):
     file.write_text("{")
     assert run("state", "put", "web-1", str(file)).exit_code == 2
     assert run("state", "put", "web-1", str(tmp_path / "none")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [([{"where": "regs.rip", "message": "too large", "kind": "state"}], 5), ([{"where": "vcpu", "kind": "int"}], 2)],
+)
+def test_a_state_that_does_not_fit_the_schema_is_refused(host, run, tmp_path, errors, code):
+    problem = {"type": "/problems/invalid-request", "status": 422, "detail": "no state", "errors": errors}
+    host.answers["PUT /v1/vms/web-1/vcpus/0/state"] = (422, problem)
+    file = tmp_path / "state.json"
+    file.write_text(json.dumps({"regs": {"rip": -1}}))
+    result = run("state", "put", "web-1", str(file))
+    assert (result.exit_code, "no state" in result.stderr, errors[0]["where"] in result.stderr) == (code, True, True)
+
+
+@pytest.mark.parametrize("kind", ["machine", "host profile"])
+def test_a_document_of_another_kind_is_not_put(host, run, tmp_path, machine, kind):
+    document = machine.model_dump(mode="json") if kind == "machine" else examples.host_profile()
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(document))
+    result = run("state", "put", "web-1", str(file), "--vcpu", "0")
+    assert (result.exit_code, kind in result.stderr, host.requests) == (2, True, [])
+    assert "Field required" not in result.stderr
+    assert kind != "machine" or f"migsvc state show {file} --vcpu 0 -o json" in result.stderr
 
 
 def test_the_bundled_guests_are_listed_with_their_parameters(host, run):
