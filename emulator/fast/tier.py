@@ -15,7 +15,7 @@ from .encode import encode
 if TYPE_CHECKING:
     from ..cpu import Cpu
 
-PAYS_FROM_STEPS = 16
+PAYS_FROM_STEPS = 48
 """Fewer steps than this between two hand-overs cost more here than in the reference tier."""
 COLD_STEPS, MOST_COLD_STEPS = 64, 4096
 """So many steps the reference tier does after an entry that did not pay; twice as many after the next such one."""
@@ -75,6 +75,7 @@ class FastTier:
         self._seen_code = self._seen_translations = self._seen_writes = -1
         self._used_ops = self._used_pages = 0
         self._cold, self._next_cold = 0, COLD_STEPS
+        self._seen_segments: list[int] = []
         self._steps_since_learning = 0
         self.retired = 0
         self._forget_code()
@@ -128,7 +129,8 @@ class FastTier:
         registers[:16] = state.gpr
         registers[record.RIP] = state.rip
         registers[record.RFLAGS] = state.rflags
-        self._describe_segments(budget)
+        self._describe_segments()
+        self._params[0] = budget
         tlb = self._tlbs[cpu.mmu.user]
         reason = self._run(
             registers, self._params, self._ops, self._slots, view.tags, view.bases, self._ram,
@@ -170,15 +172,22 @@ class FastTier:
             view = self._views[id(code)] = _View(code)
         return view
 
-    def _describe_segments(self, budget: int) -> None:
-        cpu, state, params = self._cpu, self._cpu.state, self._params
-        self._registers[record.SELECTORS : record.SELECTORS + 6] = [seg.selector for seg in state.segs]
+    def _describe_segments(self) -> None:
+        """Tell the interpreter of mode and segments, if they are not as they were."""
+        cpu, state = self._cpu, self._cpu.state
+        facts = [cpu.bits, cpu.stack_mask, cpu.linear_mask, state.segs[CS].limit]
+        for seg in state.segs:
+            facts += (seg.selector, seg.base, seg.read_end, seg.write_end)
+        if facts == self._seen_segments:
+            return
+        self._seen_segments = facts
         long_mode = cpu.bits == 64
-        params[:6] = (
-            budget, cpu.stack_mask, MASK64 & ~MASK16 if cpu.stack_mask == MASK16 else 0,
+        self._params[1:6] = (
+            cpu.stack_mask, MASK64 & ~MASK16 if cpu.stack_mask == MASK16 else 0,
             cpu.linear_mask if long_mode else 0xFFFFFFFF,
             MASK64 if long_mode else state.segs[CS].limit, int(long_mode),
         )  # fmt: skip
+        self._registers[record.SELECTORS : record.SELECTORS + 6] = [seg.selector for seg in state.segs]
         if long_mode:
             self._segment_bases[:] = (0, 0, 0, 0, state.segs[4].base, state.segs[5].base)
             self._read_counts.fill(MASK64)
