@@ -126,7 +126,7 @@ def _require_vcpu(document: Any, file: Path, vm: str, vcpu: int) -> None:
     kind = kind_of(document)
     if kind == "machine":
         take = (
-            f"`migsvc state show {file} --vcpu {vcpu} -o json` makes one, `migsvc state put {vm} - --vcpu {vcpu}` reads"
+            f"put one of them: migsvc state show {file} --vcpu {vcpu} -o json | migsvc state put {vm} - --vcpu {vcpu}"
         )
         raise CliError(f"{file} is a whole machine, the state of one vCPU is needed", ExitCode.USAGE, hint=take)
     if kind == "host profile":

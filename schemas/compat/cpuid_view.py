@@ -73,6 +73,11 @@ class CpuidView:
         return found
 
     @property
+    def physical_bits(self) -> int | None:
+        """Return the width of physical addresses, or None if leaf 0x80000008 does not say."""
+        return self.value(0x80000008, 0, "eax", 0, 8) or None
+
+    @property
     def xcr0_mask(self) -> int:
         """Return the user components that XCR0 may enable."""
         return self.value(0xD, 0, "eax") | self.value(0xD, 0, "edx") << 32
@@ -82,6 +87,10 @@ class CpuidView:
         """Return the supervisor components that IA32_XSS may enable."""
         return self.value(0xD, 1, "ecx") | self.value(0xD, 1, "edx") << 32
 
+
+LEGACY_PHYSICAL_BITS = 36
+"""Physical address bits that a processor with PAE has at least, where leaf 0x80000008 does not say. Source: SDM vol. 3A
+4.1.4; Linux 6.12 arch/x86/kvm/cpuid.c cpuid_query_maxphyaddr."""
 
 PER_VCPU: tuple[tuple[int, Register, int], ...] = (
     (0x1, "ebx", 0xFF000000),  # initial APIC id

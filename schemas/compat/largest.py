@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..shadow import SmmCarrier
+from ..uapi.mp_state import MpState
 from ..uapi.nested_state import NestedFlags, NestedFormat
 from .cpuid_view import without_identity
 from .needs import CHECKED_MSRS, NestedNeeds
@@ -10,6 +11,7 @@ from .profile import HostProfile
 from .summary import MachineSummary, MsrValues, SlotNeeds, VcpuSummary
 
 _TSC_DEADLINE_MODE = 2
+_MCG_CAP, _MCG_BANKS = 0x179, 0xFF
 
 
 def largest_machine(profile: HostProfile) -> MachineSummary:
@@ -19,6 +21,7 @@ def largest_machine(profile: HostProfile) -> MachineSummary:
     """
     cpuid = without_identity(profile.cpuid)
     feature_msrs = profile.feature_msrs.values_by_index() if profile.feature_msrs is not None else {}
+    values = {i: v for i, v in feature_msrs.items() if i in CHECKED_MSRS} | _machine_checks(profile)
     memory = profile.memory
     return MachineSummary(
         subject="host",
@@ -29,14 +32,25 @@ def largest_machine(profile: HostProfile) -> MachineSummary:
         vm_sections=profile.vm_sections,
         memory=SlotNeeds()
         if memory is None
-        else SlotNeeds(slots=memory.slots, address_spaces=memory.address_spaces, readonly=memory.readonly),
+        else SlotNeeds(
+            slots=memory.slots,
+            highest_slot=max(memory.slots - 1, 0),
+            address_spaces=memory.address_spaces,
+            readonly=memory.readonly,
+        ),
         clock_flags=profile.clock_flags,
         cpuids=(cpuid,),
         section_lists=(profile.vcpu_sections,),
         msr_lists=(profile.msr_indices,),
-        msr_values=(MsrValues(values=tuple((i, v) for i, v in feature_msrs.items() if i in CHECKED_MSRS)),),
+        msr_values=(MsrValues(values=tuple(values.items())),),
         vcpus=(_vcpu(profile),),
     )
+
+
+def _machine_checks(profile: HostProfile) -> dict[int, int]:
+    """MCG_CAP with all banks and capabilities that a guest may be shown."""
+    banks, shown = profile.mce_banks or 0, profile.mce_capabilities or 0
+    return {_MCG_CAP: shown & ~_MCG_BANKS | banks & _MCG_BANKS} if banks or shown else {}
 
 
 def _vcpu(profile: HostProfile) -> VcpuSummary:
@@ -51,6 +65,7 @@ def _vcpu(profile: HostProfile) -> VcpuSummary:
         smi_pending=profile.smm,
         shadow=0x20 if nibble else 0,
         shadow_in_smram=not nibble and SmmCarrier.SMRAM in profile.smm_carriers,
+        mp_state=MpState.KVM_MP_STATE_HALTED if lapic is not None and lapic.in_kernel else 0,
         timer_mode=_TSC_DEADLINE_MODE if lapic is not None and lapic.tsc_deadline else 0,
         xcr0=profile.xcr0_mask,
         xstate_bv=profile.xcr0_mask,

@@ -70,10 +70,18 @@ class Case:
         """Return the names of a vCPU's sections."""
         return self.machine.section_lists[vcpu.sections_id]
 
-    def kernel_before(self, major: int, minor: int) -> bool:
-        """Return whether the host's state is held by a Linux older than that; False if the profile does not say."""
+    def before_linux(self, major: int, minor: int, found: Mismatches) -> Mismatches:
+        """Yield of `found`, what does not fit a Linux older than that, what the host's kernel makes of it.
+
+        Nothing on a newer kernel, and on a host without KVM, which does not depend on its kernel; where the release of
+        a KVM is not known, a warning that says so in place of each.
+        """
         version = self.host.kernel_version
-        return self.host.is_kvm and version is not None and version < (major, minor)
+        if not self.host.is_kvm or (version is not None and version >= (major, minor)):
+            return
+        for mismatch in found:
+            what = f"whether its kernel is Linux {major}.{minor} or newer"
+            yield mismatch if version is not None else unsaid(mismatch.where, mismatch.guest, what)
 
     @cached_property
     def _views(self) -> list[CpuidView]:
@@ -110,11 +118,12 @@ def hexes(numbers: Iterable[int]) -> str:
 UNKNOWN_HINT = "make the host's profile anew with `migsvc host profile`"
 
 
-def unsaid(where: str, guest: str, what: str) -> Mismatch:
-    """Return the mismatch for a need of which the host's profile says nothing: not exact, but not refused as such."""
-    return Mismatch(
-        where, f"the profile does not say {what}", guest, "not known", severity=Severity.WARNING, hint=UNKNOWN_HINT
-    )
+def unsaid(where: str, guest: str, what: str, severity: Severity = Severity.WARNING) -> Mismatch:
+    """Return the mismatch for a need of which the host's profile says nothing: not exact, but not refused as such.
+
+    A note where even the worst answer would lose nothing.
+    """
+    return Mismatch(where, f"the profile does not say {what}", guest, "not known", severity, UNKNOWN_HINT)
 
 
 def per_vcpu(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import Severity
 from ...uapi.clock import ClockFlags
 from ..cpuid_view import KVM_SIGNATURE
-from ..row import Case, CompatRule, Mismatch, Mismatches, per_vcpu
+from ..row import Case, CompatRule, Mismatch, Mismatches, per_vcpu, unsaid
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -23,15 +23,33 @@ def _within(khz: int, reference: int, ppm: int) -> bool:
 
 def _tsc(case: Case) -> Mismatches:
     """Out of the range: too slow cannot be had, too fast only as a clock that is pulled forward (CMP-401)."""
-    host = case.host
+    host, own = case.host, _own_khz(case)
     for where, vcpu in per_vcpu(case.machine, lambda vcpu: vcpu.tsc_khz != 0, "tsc_khz"):
         khz = vcpu.tsc_khz
         ours, theirs = f"{khz} kHz", f"{host.tsc_khz_min} to {host.tsc_khz_max} kHz"
-        if host.tsc_khz and khz != host.tsc_khz and _within(khz, host.tsc_khz, host.tsc_tolerance_ppm or TOLERANCE_PPM):
-            text = f"{khz} kHz; KVM lets it run at the host's {host.tsc_khz}"
-            yield Mismatch(where, text, ours, f"{host.tsc_khz} kHz", _NOTE)
+        if own and khz != own and _within(khz, own, _tolerance(case)):
+            if host.tsc_tolerance_ppm is None and host.is_kvm and not host.tsc_scaling:
+                yield unsaid(where, ours, f"how far from its own {own} kHz it lets a guest's TSC be")
+                continue
+            text = f"{khz} kHz; KVM lets it run at the host's {own}"
+            yield Mismatch(where, text, ours, f"{own} kHz", _NOTE)
         elif khz < host.tsc_khz_min or (khz > host.tsc_khz_max and not _catches_up(case)):
             yield Mismatch(where, f"{khz} kHz, the host runs {theirs}", ours, theirs)
+        elif not own and host.is_kvm:
+            what = "the frequency of its own TSC, at which KVM lets a guest's run that is close to it"
+            yield unsaid(where, ours, what, _NOTE)
+
+
+def _own_khz(case: Case) -> int:
+    """Return the frequency of the host's own TSC; without scaling there is only one. 0: the profile does not say."""
+    host = case.host
+    if host.tsc_khz is not None:
+        return host.tsc_khz
+    return host.tsc_khz_max if host.is_kvm and host.tsc_khz_min == host.tsc_khz_max else 0
+
+
+def _tolerance(case: Case) -> int:
+    return TOLERANCE_PPM if case.host.tsc_tolerance_ppm is None else case.host.tsc_tolerance_ppm
 
 
 def _catches_up(case: Case) -> bool:
@@ -41,7 +59,7 @@ def _catches_up(case: Case) -> bool:
 def _catch_up(case: Case) -> Mismatches:
     host = case.host
     for where, vcpu in per_vcpu(case.machine, lambda v: v.tsc_khz > host.tsc_khz_max and _catches_up(case), "tsc_khz"):
-        if not _within(vcpu.tsc_khz, host.tsc_khz_max, host.tsc_tolerance_ppm or TOLERANCE_PPM):
+        if not _within(vcpu.tsc_khz, host.tsc_khz_max, _tolerance(case)):
             text = f"{vcpu.tsc_khz} kHz, the host runs {host.tsc_khz_max} and pulls the counter forward"
             yield Mismatch(where, text, f"{vcpu.tsc_khz} kHz", f"{host.tsc_khz_max} kHz")
 
@@ -76,7 +94,12 @@ def _counter(case: Case) -> Mismatches:
 
 def _clock_flags(case: Case) -> Mismatches:
     ours, theirs = case.machine.clock_flags, case.host.clock_flags
-    if ours is None or theirs is None:
+    if ours is None:
+        return
+    if theirs is None:
+        if ours:
+            severity = _WARNING if ours & ClockFlags.KVM_CLOCK_REALTIME else _NOTE
+            yield unsaid("vm.clock.flags", f"{ours:#x}", "which flags of the clock it takes", severity)
         return
     lost = ours & ~theirs
     if lost & ClockFlags.KVM_CLOCK_REALTIME:

@@ -62,20 +62,24 @@ def _error_code(case: Case) -> Mismatches:
 
 
 def _init_and_smi(case: Case) -> Mismatches:
-    if not case.kernel_before(6, 17):
-        return
     waiting = (MpState.KVM_MP_STATE_INIT_RECEIVED, MpState.KVM_MP_STATE_SIPI_RECEIVED)
-    for where, vcpu in per_vcpu(case.machine, lambda v: v.mp_state in waiting and (v.smm or v.smi_pending), "mp_state"):
-        text = f"state {vcpu.mp_state} with an SMI pending or in SMM"
-        yield Mismatch(where, text, str(vcpu.mp_state), case.host.kernel_release)
+    blocked = per_vcpu(case.machine, lambda v: v.mp_state in waiting and (v.smm or v.smi_pending), "mp_state")
+    found = (
+        Mismatch(
+            where, f"state {v.mp_state} with an SMI pending or in SMM", f"state {v.mp_state}", case.host.kernel_release
+        )
+        for where, v in blocked
+    )
+    return case.before_linux(6, 17, found)
 
 
 def _reset_hold(case: Case) -> Mismatches:
-    if not case.kernel_before(5, 12):
-        return
     hold = MpState.KVM_MP_STATE_AP_RESET_HOLD
-    for where, _ in per_vcpu(case.machine, lambda vcpu: vcpu.mp_state == hold, "mp_state"):
-        yield Mismatch(where, "AP_RESET_HOLD is not known to the host", "9", case.host.kernel_release)
+    found = (
+        Mismatch(where, "AP_RESET_HOLD is not known to the host", "AP_RESET_HOLD", case.host.kernel_release)
+        for where, _ in per_vcpu(case.machine, lambda vcpu: vcpu.mp_state == hold, "mp_state")
+    )
+    return case.before_linux(5, 12, found)
 
 
 class FlagRow(NamedTuple):

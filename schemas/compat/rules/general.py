@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import Severity
 from ...versions import SUPPORTED_SCHEMA_VERSIONS
-from ..row import Case, CompatRule, Mismatch, Mismatches
+from ..row import Case, CompatRule, Mismatch, Mismatches, unsaid
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -94,7 +94,11 @@ def _vendor(case: Case) -> Mismatches:
     theirs = case.host.cpuid.vendor
     for where, guest, vcpu in case.guests:
         ours = case.machine.cpuids[vcpu.cpuid_id].vendor
-        if guest.entry(0) is not None and theirs is not None and ours != theirs:
+        if guest.entry(0) is None:
+            continue
+        if theirs is None:
+            yield unsaid(f"{where}.cpuid2", str(ours), "of which vendor its processor is")
+        elif ours != theirs:
             text = f"the guest sees {ours!r}, the host is {theirs!r}"
             yield Mismatch(f"{where}.cpuid2", text, str(ours), theirs)
 

@@ -13,11 +13,15 @@ _XAPIC_IDS = 0x100
 
 
 def _needs_lapic(case: Case) -> Mismatches:
-    if case.host.lapic is None or case.host.lapic.in_kernel or not case.host.is_kvm:
+    lapic = case.host.lapic
+    if not case.host.is_kvm or (lapic is not None and lapic.in_kernel):
         return
     for where, vcpu in per_vcpu(case.machine, lambda v: v.mp_state in (1, 2, 3, 4, 9) or v.latched_init, "mp_state"):
-        text = f"state {vcpu.mp_state}{', INIT latched' * vcpu.latched_init}: the host has no local APIC in the kernel"
-        yield Mismatch(where, text, str(vcpu.mp_state), "no local APIC")
+        ours = f"state {vcpu.mp_state}{', INIT latched' * vcpu.latched_init}"
+        if lapic is None:
+            yield unsaid(where, ours, "whether its local APICs are in the kernel")
+        else:
+            yield Mismatch(where, f"{ours}: the host has no local APIC in the kernel", ours, "no local APIC")
 
 
 def _has_deadline(case: Case) -> bool | None:
@@ -70,12 +74,16 @@ def _wide_ids(case: Case) -> Mismatches:
 
 
 def _vcpu_id(case: Case) -> Mismatches:
-    limit = case.host.max_vcpu_id
-    if limit is None:
+    """The limit on ids is never below that on vCPUs, which every profile says."""
+    known = case.host.max_vcpu_id
+    if known is None and not case.host.is_kvm:
         return
+    limit = case.host.max_vcpus if known is None else known
     for where, vcpu in per_vcpu(case.machine, lambda vcpu: max(vcpu.apic_id, vcpu.index) >= limit, "index"):
         ours = max(vcpu.apic_id, vcpu.index)
-        if case.machine.subject == "host":
+        if known is None:
+            yield unsaid(where, f"{ours:#x}", "which vCPU ids it takes")
+        elif case.machine.subject == "host":
             text = f"machines with vCPU ids from {limit:#x} on do not fit"
             yield Mismatch(where, text, f"{ours:#x}", f"{limit:#x}", _WARNING)
         else:

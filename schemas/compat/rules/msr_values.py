@@ -28,6 +28,8 @@ MCU_ENUMERATION, OVERCLOCKING_STATUS, GDS_CTRL. Source: Linux 6.12 arch/x86/incl
 ARCH_CAP_WEAKNESSES = _bits(2, 19)
 """RSBA and RRSBA: set where the processor *is* vulnerable."""
 PERF_CAP_LBR_FORMAT = 0x3F
+_LMCE, _MCG_LMCE_P = 20, 27
+"""Bits of FEATURE_CONTROL and of MCG_CAP."""
 
 
 def _features(index: int, mask: int, inverse: bool, case: Case) -> Mismatches:
@@ -128,13 +130,17 @@ def _tsx_ctrl(case: Case) -> Mismatches:
 
 def _feature_control(case: Case) -> Mismatches:
     """VMX outside SMX needs nested VMX; the SGX and LMCE bits need what they enable."""
+    shown = case.host.mce_capabilities
     for where, values, _ in case.msr_values:
         ours = values.get(FEATURE_CONTROL, 0)
+        unknown = shown is None and case.host.is_kvm
+        if unknown and ours >> _LMCE & 1:
+            yield unsaid(where, f"{ours:#x}", "whether guests may have LMCE")
         needs = (
             (2, "VMX", case.cpu.bit(1, 0, "ecx", 5)),
             (17, "SGX launch control", case.cpu.bit(7, 0, "ecx", 30)),
             (18, "SGX", case.cpu.bit(7, 0, "ebx", 2)),
-            (20, "LMCE", case.host.mce_capabilities is None or bool(case.host.mce_capabilities >> 27 & 1)),
+            (_LMCE, "LMCE", unknown or bool((shown or 0) >> _MCG_LMCE_P & 1)),
         )
         lost = [name for bit, name, there in needs if ours >> bit & 1 and not there]
         if lost:

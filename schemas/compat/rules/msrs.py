@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ...errors import Severity
 from ...names.msrs import RestorePhase, msr_name, msr_row
 from ..profile import HostProfile
-from ..row import Case, CompatRule, Mismatch, Mismatches, listed
+from ..row import Case, CompatRule, Mismatch, Mismatches, listed, unsaid
 from ..summary import VcpuSummary
 
 _MC_BANKS = 32
@@ -69,6 +69,13 @@ def _mce(case: Case) -> Mismatches:
     banks, supported = case.host.mce_banks, case.host.mce_capabilities
     for where, values, _ in case.msr_values:
         ours = values.get(0x179, 0)
+        unknown = [
+            what
+            for bits, there, what in ((0xFF, banks, "machine-check banks"), (~0xFF, supported, "bits of MCG_CAP"))
+            if ours & bits and there is None and case.host.is_kvm
+        ]
+        if unknown:
+            yield unsaid(where, f"{ours:#x}", f"which {' and '.join(unknown)} it has")
         if banks is not None and ours & 0xFF > banks:
             text = f"MCG_CAP has {ours & 0xFF} banks, the host {banks}"
             yield Mismatch(where, text, f"{ours:#x}", f"{banks} banks")

@@ -40,9 +40,14 @@ def _format(case: Case) -> Mismatches:
 
 
 def _size(case: Case) -> Mismatches:
+    """A size of 0 is one that the profile does not say; without any word on nesting CMP-701 has said so."""
     there = case.host.nested
     for where, nested in _active(case):
-        if there is not None and there.state_bytes and nested.state_bytes > there.state_bytes:
+        if there is None or not (there.vmx or there.svm) or nested.state_bytes <= there.state_bytes:
+            continue
+        if not there.state_bytes:
+            yield unsaid(where, f"{nested.state_bytes} bytes", "how large a nested state may be")
+        else:
             text = f"{nested.state_bytes} bytes, the host takes {there.state_bytes}"
             yield Mismatch(where, text, f"{nested.state_bytes}", f"{there.state_bytes}")
 
@@ -55,26 +60,33 @@ def _evmcs(case: Case) -> Mismatches:
 
 
 def _flags(case: Case) -> Mismatches:
-    for where, nested in _active(case):
-        for flag, name, (major, minor) in FLAGS_SINCE:
-            if nested.flags & flag and case.kernel_before(major, minor):
-                yield Mismatch(where, f"{name} came with Linux {major}.{minor}", name, case.host.kernel_release)
+    for flag, name, (major, minor) in FLAGS_SINCE:
+        text = f"{name} came with Linux {major}.{minor}"
+        found = (
+            Mismatch(where, text, name, case.host.kernel_release)
+            for where, nested in _active(case)
+            if nested.flags & flag
+        )
+        yield from case.before_linux(major, minor, found)
 
 
 def _timer(case: Case) -> Mismatches:
-    if not case.kernel_before(5, 8):
-        return
-    for where, nested in _active(case):
-        if nested.vmx_flags & NestedVmxFlags.KVM_STATE_VMX_PREEMPTION_TIMER_DEADLINE:
-            yield Mismatch(where, "the deadline of the preemption timer is ignored", "set", case.host.kernel_release)
+    deadline = NestedVmxFlags.KVM_STATE_VMX_PREEMPTION_TIMER_DEADLINE
+    found = (
+        Mismatch(where, "the deadline of the preemption timer is ignored", "deadline", case.host.kernel_release)
+        for where, nested in _active(case)
+        if nested.vmx_flags & deadline
+    )
+    return case.before_linux(5, 8, found)
 
 
 def _gpat(case: Case) -> Mismatches:
-    if not case.kernel_before(7, 0):
-        return
-    for where, nested in _active(case):
-        if nested.gpat:
-            yield Mismatch(where, "hdr.svm.gpat is ignored", "set", case.host.kernel_release)
+    found = (
+        Mismatch(where, "hdr.svm.gpat is ignored", "gpat", case.host.kernel_release)
+        for where, nested in _active(case)
+        if nested.gpat
+    )
+    return case.before_linux(7, 0, found)
 
 
 def _missing(case: Case) -> Mismatches:

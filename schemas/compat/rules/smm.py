@@ -77,12 +77,12 @@ def _needs_smm(case: Case) -> Mismatches:
 
 
 def _old_map(case: Case) -> Mismatches:
-    if not case.kernel_before(6, 2):
-        return
-    for where, vcpu in per_vcpu(case.machine, lambda vcpu: vcpu.smm, "events.smi.smm"):
-        if not case.cpuid_of(vcpu).bit(0x80000001, 0, "edx", 29):
-            text = "the 32-bit save area is read with 16 registers"
-            yield Mismatch(where, text, "32-bit map", case.host.kernel_release)
+    found = (
+        Mismatch(where, "the 32-bit save area is read with 16 registers", "32-bit map", case.host.kernel_release)
+        for where, vcpu in per_vcpu(case.machine, lambda vcpu: vcpu.smm, "events.smi.smm")
+        if not case.cpuid_of(vcpu).bit(0x80000001, 0, "edx", 29)
+    )
+    return case.before_linux(6, 2, found)
 
 
 SMM_RULES: tuple[CompatRule, ...] = (
