@@ -27,8 +27,8 @@ LONG = {"ticks": 200_000}
 def test_a_vm_that_moves_while_it_runs_ends_as_one_that_never_moved(lab, run, steps):
     async def work():
         async with lab.pair() as (a, b):
-            expected = await steps.expected(a, ticks=200)
-            vm = await steps.ticker(a, ticks=200)
+            expected = await steps.expected(a, ticks=500)
+            vm = await steps.ticker(a, ticks=500)
             for here, there in ((a, "b"), (b, "a"), (a, "b")):
                 done = await steps.migrate(here, "vm", there)
                 assert done.state == MigrationState.COMPLETED, done.error
@@ -233,8 +233,8 @@ def test_a_cancelled_migration_leaves_the_vm_running_on_the_source(lab, run, ste
         # A stalled destination hears of the end only when it goes on.
         stall = {"test_stall": f"{role}:{point}:{30 if role == 'source' else 2}"}
         async with lab.pair(stall if role == "source" else {}, stall if role == "destination" else {}) as (a, b):
-            expected = await steps.expected(a, ticks=200)
-            await steps.ticker(a, ticks=200)
+            expected = await steps.expected(a, ticks=500)
+            await steps.ticker(a, ticks=500)
             begun = await a.migrations.create(MigrationCreate(vm="vm", peer="b"))
             shown = "verifying" if point == "committing" else point
             await steps.in_state(a if role == "source" else b, begun.id, shown)

@@ -34,8 +34,8 @@ def rules(findings):
 def test_a_vm_under_a_shadow_ends_as_one_that_never_moved(lab, run, steps, here, there, version, carrier):
     async def work():
         async with lab.pair(here, there) as (a, b):
-            expected = await steps.expected(b, ticks=200)
-            await steps.ticker(a, ticks=200)
+            expected = await steps.expected(b, ticks=500)
+            await steps.ticker(a, ticks=500)
             done = await steps.migrate(a, "vm", "b", **UNDER_A_SHADOW)
             assert done.state == MigrationState.COMPLETED, done.error
             arrived = await steps.ended(b, done.id)
