@@ -12,6 +12,7 @@ from .layout import CStruct
 from .names.apic import APIC_REGISTERS
 from .uapi.lapic import KvmLapicState
 from .uapi.xsave import KvmXsave
+from .views.xsave import FIXED_PARTS
 
 __all__ = ["AREAS", "VECTOR_SETS", "VECTOR_SLOT_BYTES", "XSAVE_PIECES", "Piece"]
 
@@ -25,20 +26,10 @@ class Piece(NamedTuple):
     bits: str | None = None
 
 
-XSAVE_PIECES: tuple[Piece, ...] = (
-    Piece("FCW", 0, 2, "fcw"),
-    Piece("FSW", 2, 2, "fsw"),
-    Piece("FTW", 4, 1),
-    Piece("FOP", 6, 2),
-    Piece("FIP", 8, 8),
-    Piece("FDP", 16, 8),
-    Piece("MXCSR", 24, 4, "mxcsr"),
-    Piece("MXCSR_MASK", 28, 4),
-    *(Piece(f"ST{n}", 32 + 16 * n, 10) for n in range(8)),
-    *(Piece(f"XMM{n}", 160 + 16 * n, 16) for n in range(16)),
-    Piece("XSTATE_BV", 512, 8, "xstate_bv"),
-    Piece("XCOMP_BV", 520, 8),
+XSAVE_PIECES: tuple[Piece, ...] = tuple(
+    Piece(part.name, part.offset, part.size, part.bits) for part in sorted(FIXED_PARTS, key=lambda part: part.offset)
 )
+"""The parts of the XSAVE area that lie at the same place on every processor, in the order of their offsets."""
 
 APIC_PIECES: tuple[Piece, ...] = tuple(Piece(row.name, row.offset, 4, row.bits) for row in APIC_REGISTERS)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..memory import MemoryMap
 from ..state import MachineState, VcpuState, VmState
-from ..uapi.cpuid2 import KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KvmCpuid2, KvmCpuidEntry2
+from ..uapi.cpuid2 import KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KvmCpuid2, KvmCpuidEntry2, vendor_of
 from ..uapi.debugregs import KvmDebugregs
 from ..uapi.fpu import KvmFpu
 from ..uapi.lapic import KvmLapicState
@@ -100,11 +100,7 @@ class VcpuFacts:
     @property
     def vendor(self) -> str | None:
         """Return the vendor that CPUID tells the guest, or None."""
-        entry = self.leaf(0)
-        if entry is None:
-            return None
-        text = b"".join(value.to_bytes(4, "little") for value in (entry.ebx, entry.edx, entry.ecx))
-        return text.decode("ascii", "replace")
+        return vendor_of(self.leaf(0))
 
     @property
     def in_smm(self) -> bool:

@@ -53,11 +53,13 @@ class SmramWrite(NamedTuple):
         return {"vcpu": self.vcpu, "as_id": self.as_id, "gpa": f"{self.gpa:#x}", "data": self.data.hex()}
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion(Generic[State]):
-    """A converted state. `losses` are errors and warnings, `notes` tell what was done; each has a row in LOSSES."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a conversion says of itself: `losses` are errors and warnings, `notes` tell what else was done.
 
-    state: State
+    Each finding has a row in LOSSES.
+    """
+
     smram_writes: tuple[SmramWrite, ...] = ()
     losses: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
@@ -68,12 +70,19 @@ class Conversion(Generic[State]):
         return any(f.rule in SMM_SHADOW_LOSSES and f.severity is Severity.ERROR for f in self.losses)
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the state as JSON values."""
+        """Return what is told as JSON values."""
         return {
             "smram_writes": [write.as_json() for write in self.smram_writes],
             "losses": [finding.model_dump(mode="json") for finding in self.losses],
             "notes": [finding.model_dump(mode="json") for finding in self.notes],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion(Told, Generic[State]):
+    """A converted state."""
+
+    state: State
 
 
 def carrier_shadow(state: VcpuState, carrier: SmmCarrier, memory: SmramAccess | None = None) -> int | None:
@@ -124,7 +133,9 @@ def convert_carrier(
     """
     if isinstance(state, VcpuState):
         work = _VcpuWork(state, target, memory, None, vendor, f"vcpus.{state.index}.")
-        return Conversion(work.convert(source), tuple(work.writes), *_sorted(work.findings))
+        converted = work.convert(source)
+        losses, notes = _sorted(work.findings)
+        return Conversion(converted, smram_writes=tuple(work.writes), losses=losses, notes=notes)
     writes: list[SmramWrite] = []
     findings: list[Finding] = []
     vcpus = []
@@ -133,7 +144,9 @@ def convert_carrier(
         vcpus.append(work.convert(source))
         writes += work.writes
         findings += work.findings
-    return Conversion(state.model_copy(update={"vcpus": vcpus}), tuple(writes), *_sorted(findings))
+    losses, notes = _sorted(findings)
+    converted = state.model_copy(update={"vcpus": vcpus})
+    return Conversion(converted, smram_writes=tuple(writes), losses=losses, notes=notes)
 
 
 def _sorted(findings: list[Finding]) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:

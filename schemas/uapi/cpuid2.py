@@ -69,8 +69,12 @@ class KvmCpuid2(CStruct):
     @property
     def vendor(self) -> str | None:
         """Return the vendor string of leaf 0 (EBX, EDX, ECX), or None if there is no such leaf."""
-        entry = self.leaf(0)
-        if entry is None:
-            return None
-        text = b"".join(value.to_bytes(4, "little") for value in (entry.ebx, entry.edx, entry.ecx))
-        return text.decode("ascii", "replace")
+        return vendor_of(self.leaf(0))
+
+
+def vendor_of(leaf_0: KvmCpuidEntry2 | None) -> str | None:
+    """Return the vendor string that leaf 0 spells in EBX, EDX, ECX; None without the leaf."""
+    if leaf_0 is None:
+        return None
+    text = b"".join(value.to_bytes(4, "little") for value in (leaf_0.ebx, leaf_0.edx, leaf_0.ecx))
+    return text.decode("ascii", "replace")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from ..errors import Finding, Severity
 from ..shadow import Conversion, SmmCarrier, SmramAccess, SmramWrite, carrier_shadow, convert_carrier, in_smm
-from ..shadow.losses import SMM_SHADOW_LOSSES, loss
+from ..shadow.conversion import Told
+from ..shadow.losses import loss
 from ..state import MachineSections, Sections, VcpuState
 from ..uapi.vcpu_events import KvmVcpuEvents, VcpuEventFlags
 from .drops import DROP_OF
@@ -22,28 +23,15 @@ _SHADOW_FLAG = VcpuEventFlags.KVM_VCPUEVENT_VALID_SMM_SHADOW
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
-    """Sections of version `version`. `losses` are errors and warnings, `notes` tell what else was done."""
+class Converted(Told):
+    """Sections of version `version`."""
 
     sections: MachineSections
     version: int
-    smram_writes: tuple[SmramWrite, ...] = ()
-    losses: tuple[Finding, ...] = ()
-    notes: tuple[Finding, ...] = ()
-
-    @property
-    def loses_smm_shadow(self) -> bool:
-        """Whether a shadow that was put aside does not arrive."""
-        return any(f.rule in SMM_SHADOW_LOSSES and f.severity is Severity.ERROR for f in self.losses)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything but the sections as JSON values."""
-        return {
-            "schema_version": self.version,
-            "smram_writes": [write.as_json() for write in self.smram_writes],
-            "losses": [finding.model_dump(mode="json") for finding in self.losses],
-            "notes": [finding.model_dump(mode="json") for finding in self.notes],
-        }
+        return {"schema_version": self.version, **Told.as_json(self)}
 
 
 class _Report:
@@ -64,7 +52,7 @@ class _Report:
     def close(self, sections: MachineSections, version: int) -> Converted:
         losses = tuple(finding for finding in self.findings if finding.severity is not Severity.NOTE)
         notes = tuple(finding for finding in self.findings if finding.severity is Severity.NOTE)
-        return Converted(sections, version, tuple(self.writes), losses, notes)
+        return Converted(sections, version, smram_writes=tuple(self.writes), losses=losses, notes=notes)
 
 
 class _Context(NamedTuple):

@@ -32,7 +32,8 @@ CONTROL_PARTS: tuple[Part, ...] = (
 
 ST_PARTS = tuple(Part(f"ST{n}", 32 + 16 * n, 10) for n in range(8))
 XMM_PARTS = tuple(Part(f"XMM{n}", 160 + 16 * n, 16) for n in range(16))
-_FIXED = (*CONTROL_PARTS, *ST_PARTS, *XMM_PARTS)
+FIXED_PARTS = (*CONTROL_PARTS, *ST_PARTS, *XMM_PARTS)
+"""What lies at the same place on every processor."""
 
 
 class XsavePlace(NamedTuple):
@@ -75,7 +76,7 @@ class XsaveView(Model):
         """Return the view of an area that was saved on a host with this CPUID."""
         area = xsave.region + xsave.extra
         places = xsave_places(cpuid, len(area))
-        parts = (*_FIXED, *(Part(component_name(p.bit), p.offset, p.size) for p in places))
+        parts = (*FIXED_PARTS, *(Part(component_name(p.bit), p.offset, p.size) for p in places))
         return cls.model_construct(
             registers={p.name: decode_number(_cut(area, p), p.bits) for p in CONTROL_PARTS},
             st=tuple(_cut(area, part) for part in ST_PARTS),
